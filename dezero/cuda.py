@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["as_cupy", "as_numpy", "cupy", "get_array_module", "gpu_enable", "is_array"]
-
 
 @functools.cache
 def _find_gpu() -> tuple[Any, str]:
@@ -53,7 +51,7 @@ def is_array(x: Any) -> bool:
     return isinstance(x, np.ndarray) or _is_cupy_array(x)
 
 
-def _plain(x: Any) -> Any:
+def plain(x: Any) -> Any:
     """Return a Variable's array; arrays and numbers as they are (a NumPy scalar's `.data` is something else)."""
     return x if is_array(x) or isinstance(x, np.generic) else getattr(x, "data", x)
 
@@ -64,7 +62,17 @@ def get_array_module(x: Any) -> Any:
     >>> get_array_module(np.zeros(3)).__name__
     'numpy'
     """
-    return sys.modules["cupy"] if _is_cupy_array(_plain(x)) else np
+    return sys.modules["cupy"] if _is_cupy_array(plain(x)) else np
+
+
+def check_same_device(operation: str, arrays: list[Any]) -> None:
+    """Raise TypeError when some of an operation's arrays are NumPy's and some CuPy's; None stands for no array."""
+    if "cupy" not in sys.modules:
+        return
+    owners = {i: get_array_module(x).__name__ for i, x in enumerate(arrays) if x is not None}
+    if len(set(owners.values())) > 1:
+        where = ", ".join(f"argument {i} is a {owner} array" for i, owner in owners.items())
+        raise TypeError(f"{operation}: arrays on different devices: {where}; move them with to_gpu() or to_cpu()")
 
 
 def as_numpy(x: Any) -> np.ndarray:
@@ -73,7 +81,7 @@ def as_numpy(x: Any) -> np.ndarray:
     >>> as_numpy(3.0)
     array(3.)
     """
-    x = _plain(x)
+    x = plain(x)
     return x.get() if _is_cupy_array(x) else np.asarray(x)
 
 
@@ -85,4 +93,4 @@ def as_cupy(x: Any) -> Any:
     module, reason = _find_gpu()
     if module is None:
         raise RuntimeError(f"as_cupy: {reason}")
-    return module.asarray(_plain(x))
+    return module.asarray(plain(x))

@@ -1,0 +1,1035 @@
+"""The engine: Variables, Functions, and the walk backward through the graph they leave behind.
+
+Read from the top: 1. modes; 2. Variable, a box around one array; 3. Function, an operation that remembers what went in
+and what came out; 4. the backward pass; 5. arithmetic, shapes and reductions, the operations that Variable's own
+operators and methods need. Every `backward` is written with these operations, so a derivative is a Variable with a
+graph of its own, and can be derived again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy as copying
+import heapq
+import itertools
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from dezero import cuda
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 1. Modes
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class _Modes(threading.local):
+    """The class holds the process's defaults; its one instance holds what this thread has set on top of them."""
+
+    enable_backprop = True
+    train = True
+
+
+_modes = _Modes()
+
+
+class _ConfigType(type):
+    def __getattr__(cls, name: str) -> Any:
+        return getattr(_modes, name)
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        setattr(_Modes, name, value)
+
+
+class Config(metaclass=_ConfigType):
+    """The modes: `Config.enable_backprop`, to record graphs, and `Config.train`, which dropout and batch norm look at.
+
+    Reading gives the mode in force in this thread. Assigning sets the whole process's default; `using_config` changes
+    this thread alone, for the length of a `with` block.
+    """
+
+
+@contextlib.contextmanager
+def using_config(name: str, value: Any) -> Iterator[None]:
+    """Set the mode `name` of `Config` to `value` in this thread, inside a `with` block.
+
+    >>> with using_config("train", False):
+    ...     Config.train
+    False
+    """
+    if not hasattr(_Modes, name):
+        raise ValueError(f"using_config: there is no mode {name!r}; the modes are 'enable_backprop' and 'train'")
+    own = vars(_modes)
+    before = dict(own)
+    own[name] = value
+    try:
+        yield
+    finally:
+        own.pop(name, None)
+        own.update({name: before[name]} if name in before else {})
+
+
+def no_grad() -> contextlib.AbstractContextManager[None]:
+    """Record no graph inside the `with` block: less memory, and nothing to call `backward` on."""
+    return using_config("enable_backprop", False)
+
+
+def test_mode() -> contextlib.AbstractContextManager[None]:
+    """Inside the `with` block dropout keeps everything and batch norm uses its running statistics."""
+    return using_config("train", False)
+
+
+test_mode.__test__ = False  # type: ignore[attr-defined]  # pytest collects names that begin with test_
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 2. Variable
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Variable:
+    """A box around one array that knows which Function made it, and receives a gradient.
+
+    Args:
+        data: a NumPy or CuPy array, or None when it is not known yet.
+        name: shown in pictures of the graph.
+
+    `grad` is None until a backward pass reaches the Variable, then a Variable of the same shape; passes add up until
+    `cleargrad()`. `creator` is the Function it came out of, None for what the user made. A Variable whose
+    `requires_grad` is set to False receives no gradient, and no work is done for one.
+
+    Raises TypeError when `data` is not an array.
+
+    >>> x = Variable(np.array([1.0, 2.0, 3.0]))
+    >>> y = (x * x).sum()
+    >>> y.backward()
+    >>> x.grad
+    variable([2. 4. 6.])
+    """
+
+    __array_priority__ = 200
+    requires_grad = True
+
+    def __init__(self, data: Any, name: str | None = None) -> None:
+        if data is not None and not cuda.is_array(data):
+            raise TypeError(
+                f"Variable: data must be an array, got {type(data).__name__}; write Variable(np.array({data!r:.60}))"
+            )
+        self.data: Any = data
+        self.name = name
+        self.grad: Any = None
+        self.creator: Function | None = None
+        self.generation = 0
+
+    # What it holds ----------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bool__(self) -> bool:
+        return bool(self.data) if self.ndim == 0 else len(self.data) > 0
+
+    def __float__(self) -> float:
+        return float(self._only_element("float"))
+
+    def __int__(self) -> int:
+        return int(self._only_element("int"))
+
+    def _only_element(self, asked_for: str) -> Any:
+        if self.size != 1:
+            raise TypeError(f"{asked_for}(): expected a Variable of one element, got shape {self.shape}")
+        return self.data.item()
+
+    def __repr__(self) -> str:
+        if self.data is None:
+            return "variable(None)"
+        return "variable(" + str(self.data).replace("\n", "\n" + " " * len("variable(")) + ")"
+
+    def __format__(self, spec: str) -> str:
+        return format(self._only_element("format"), spec) if spec else str(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, or a pickle, holds values: the graph stays behind.
+        return {**vars(self), "creator": None, "generation": 0}
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.data, dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        # NumPy asks here for `array * v` and for `np.exp(v)`: operators record the graph, the rest must say so.
+        operator = _OPERATORS.get(ufunc)
+        if operator is None or method != "__call__" or kwargs:
+            call = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
+            raise TypeError(
+                f"{call}: would lose the graph of a Variable; use F.{ufunc.__name__} of dezero.functions, "
+                f"or {call}(v.data) for the plain array"
+            )
+        return operator(*inputs)
+
+    def to_cpu(self) -> None:
+        """Move the array to the CPU."""
+        if self.data is not None:
+            self.data = cuda.as_numpy(self.data)
+
+    def to_gpu(self) -> None:
+        """Move the array to the GPU; RuntimeError says what is missing where there is none."""
+        if self.data is not None:
+            self.data = cuda.as_cupy(self.data)
+
+    # Gradients --------------------------------------------------------------------------------------------------------
+
+    def set_creator(self, func: Function) -> None:
+        """Note that `func` made this Variable."""
+        self.creator = func
+        self.generation = func.generation + 1
+
+    def cleargrad(self) -> None:
+        """Forget the gradient, so that the next backward pass starts from nothing."""
+        self.grad = None
+
+    def backward(self, retain_grad: bool = False, create_graph: bool = False) -> None:
+        """Compute the gradient of this Variable with respect to everything it was computed from.
+
+        Each leaf x (a Variable no Function made) gets `x.grad += sum(self.grad * d self / d x)`; `self.grad` starts as
+        ones when it is None.
+
+        Args:
+            retain_grad: keep the gradients of intermediate results, and of this Variable, too.
+            create_graph: record the graph of the gradients themselves, to derive them again.
+
+        Raises ValueError when no graph leads here.
+
+        >>> x = Variable(np.array(3.0))
+        >>> y = x**3
+        >>> y.backward(create_graph=True)  # x.grad = 3 x^2
+        >>> gx = x.grad
+        >>> x.cleargrad()
+        >>> gx.backward()  # x.grad = 6 x
+        >>> x.grad
+        variable(18.0)
+        """
+        if self.creator is None:
+            raise ValueError(
+                "backward: no graph leads to this Variable: it is a leaf, or was computed under no_grad(), or from "
+                "plain arrays alone; compute it from a Variable, outside no_grad()"
+            )
+        start = _ones_like(self) if self.grad is None else as_variable(self.grad)
+        if start.shape != self.shape:
+            raise ValueError(f"backward: grad has shape {start.shape} but the Variable has shape {self.shape}")
+        with using_config("enable_backprop", create_graph):
+            _backpropagate(self, start, retain_grad)
+
+    def unchain(self) -> None:
+        """Cut the graph right behind this Variable."""
+        self.creator = None
+
+    def unchain_backward(self) -> None:
+        """Cut the whole graph behind this Variable, so that its memory can go (truncated backpropagation)."""
+        functions = [self.creator]
+        while functions:
+            func = functions.pop()
+            for x in func.inputs if func is not None else ():
+                if x.creator is not None:
+                    functions.append(x.creator)
+                    x.unchain()
+
+    # Operations -------------------------------------------------------------------------------------------------------
+
+    @property
+    def T(self) -> Variable:
+        return transpose(self)
+
+    def reshape(self, *shape: Any) -> Variable:
+        return reshape(self, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Variable:
+        if len(axes) == 1 and not is_int(axes[0]):
+            return transpose(self, axes[0])
+        return transpose(self, axes or None)
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Variable:
+        return Sum(axis, keepdims)(self)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Variable:
+        return Max(axis, keepdims)(self)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Variable:
+        return Min(axis, keepdims)(self)
+
+    def matmul(self, W: Any) -> Variable:
+        return matmul(self, W)
+
+    dot = matmul
+
+    def __getitem__(self, slices: Any) -> Variable:
+        return get_item(self, slices)
+
+    def __iter__(self) -> Iterator[Variable]:
+        return (self[i] for i in range(len(self)))
+
+    def __neg__(self) -> Variable:
+        return neg(self)
+
+    def __pos__(self) -> Variable:
+        return self
+
+    def __add__(self, other: Any) -> Variable:
+        return add(self, other)
+
+    def __sub__(self, other: Any) -> Variable:
+        return sub(self, other)
+
+    def __mul__(self, other: Any) -> Variable:
+        return mul(self, other)
+
+    def __truediv__(self, other: Any) -> Variable:
+        return div(self, other)
+
+    def __pow__(self, exponent: Any) -> Variable:
+        return pow(self, exponent)
+
+    def __matmul__(self, other: Any) -> Variable:
+        return matmul(self, other)
+
+    def __radd__(self, other: Any) -> Variable:
+        return add(other, self)
+
+    def __rsub__(self, other: Any) -> Variable:
+        return sub(other, self)
+
+    def __rmul__(self, other: Any) -> Variable:
+        return mul(other, self)
+
+    def __rtruediv__(self, other: Any) -> Variable:
+        return div(other, self)
+
+    def __rpow__(self, base: Any) -> Variable:
+        return pow(base, self)
+
+    def __rmatmul__(self, other: Any) -> Variable:
+        return matmul(other, self)
+
+    # Comparisons give plain boolean arrays. `==` stays identity, so that Variables can live in sets and lists.
+
+    def __lt__(self, other: Any) -> Any:
+        return self.data < cuda.plain(other)
+
+    def __le__(self, other: Any) -> Any:
+        return self.data <= cuda.plain(other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self.data > cuda.plain(other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self.data >= cuda.plain(other)
+
+
+class Parameter(Variable):
+    """A Variable that a Layer registers and an Optimizer updates.
+
+    Running statistics are Parameters too, with `is_buffer` set: they are saved and moved, but not learned.
+    """
+
+    is_buffer = False
+
+
+def as_array(x: Any, array_module: Any = np) -> Any:
+    """Return `x` as an array: a number becomes a 0-dimensional one, an array stays as it is.
+
+    >>> as_array(2.0)
+    array(2.)
+    """
+    return array_module.array(x) if np.isscalar(x) else x
+
+
+def as_variable(obj: Any) -> Variable:
+    """Return `obj` itself when it is a Variable, else a Variable around the array or number."""
+    return obj if isinstance(obj, Variable) else Variable(as_array(obj))
+
+
+def setup_variable() -> None:
+    """Do nothing: Variable's operators are there from the start. Old programs call it."""
+
+
+def is_int(x: Any) -> bool:
+    return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
+
+
+def _ones_like(x: Variable) -> Variable:
+    dtype = x.dtype if x.dtype.kind == "f" else np.float64  # an integer result has floating gradients
+    return Variable(cuda.get_array_module(x.data).ones(x.shape, dtype))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 3. Function
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Function:
+    """An operation. A subclass writes two methods, side by side:
+
+    - `forward(*arrays)` returns an array, or a tuple of arrays;
+    - `backward(*gys)` gets the gradients of the outputs and returns those of the inputs, all Variables, computed with
+      dezero's own operations so that they can be derived again. None says that an input has no gradient; the engine
+      sums a broadcast gradient back to its input's shape.
+
+    Calling it with Variables, arrays or numbers runs `forward` and, when an input needs a gradient, records the node.
+    In `backward`, `self.inputs` is the list of input Variables and `self.outputs` the list of weak references to the
+    outputs.
+
+    >>> class Square(Function):
+    ...     def forward(self, x):
+    ...         return x * x
+    ...
+    ...     def backward(self, gy):
+    ...         (x,) = self.inputs
+    ...         return 2 * x * gy
+    >>> x = Variable(np.array(3.0))
+    >>> y = Square()(x)
+    >>> y.backward()
+    >>> y, x.grad
+    (variable(9.0), variable(6.0))
+    """
+
+    inputs: Any = None
+    outputs: Any = None
+    generation = 0
+
+    def forward(self, *xs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no forward method")
+
+    def backward(self, *gys: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no backward method")
+
+    def __call__(self, *inputs: Any) -> Any:
+        # A Function that is called again records a node of its own; the first call keeps its state and `creator`.
+        node = self if self.inputs is None else copying.copy(self)
+        variables = [x if isinstance(x, Variable) else as_operand(_name(node), x, inputs) for x in inputs]
+        arrays = _gate(node, [x.data for x in variables])
+        ys = node.forward(*arrays)
+        outputs = [_output(node, y) for y in (ys if isinstance(ys, tuple) else (ys,))]
+        if _modes.enable_backprop and any(x.requires_grad for x in variables):
+            node._record(variables, outputs)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _record(self, inputs: list[Variable], outputs: list[Variable]) -> None:
+        self.inputs = inputs
+        self.outputs = [weakref.ref(y) for y in outputs]  # weak: the graph points from results to causes only
+        self.generation = max(x.generation for x in inputs)
+        # The arrays may be gone when gradients come back, so their kinds are noted now.
+        self._input_kinds = [None if x.data is None else (x.data.shape, x.data.dtype) for x in inputs]
+        self._output_kinds = [(y.data.shape, y.data.dtype) for y in outputs]
+        for y in outputs:
+            y.set_creator(self)
+
+
+def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
+    """Return `x` as an operation takes it: a Variable as it is; an array, a number or None as a constant.
+
+    A constant is a Variable that never receives a gradient. A number takes its dtype from the `others` beside it.
+    """
+    if isinstance(x, Variable):
+        return x
+    if np.isscalar(x) and not isinstance(x, (str, bytes)):
+        x = _number_like(x, [cuda.plain(other) for other in others])
+    if x is not None and not cuda.is_array(x):
+        raise TypeError(f"{operation}: expected Variables, arrays or numbers, got {type(x).__name__} {x!r:.60}")
+    constant = Variable(x)
+    constant.requires_grad = False
+    return constant
+
+
+def _number_like(number: Any, others: list[Any]) -> Any:
+    """Make an array of a number, of the dtype the other arrays ask for: float32 * 2.0 is float32, int * 0.5 float64."""
+    arrays = [x for x in others if cuda.is_array(x)]
+    number = number.item() if isinstance(number, np.generic) else number
+    if not arrays:
+        return np.array(number)
+    dtype = np.result_type(*(x.dtype for x in arrays), number)
+    return cuda.get_array_module(arrays[0]).array(number, dtype)
+
+
+def _gate(func: Function, arrays: list[Any]) -> list[Any]:
+    """Look at all arrays of an operation once, so that no operation has to: one device, one floating dtype."""
+    cuda.check_same_device(_name(func), arrays)
+    floats = {x.dtype for x in arrays if x is not None and x.dtype.kind == "f"}
+    if len(floats) > 1:
+        dtype = np.result_type(*floats)
+        arrays = [x.astype(dtype) if x is not None and x.dtype.kind == "f" else x for x in arrays]
+    return arrays
+
+
+def _output(func: Function, y: Any) -> Variable:
+    y = as_array(y)
+    if not cuda.is_array(y):
+        raise TypeError(
+            f"{type(func).__name__}.forward: must return an array or a tuple of arrays, got {type(y).__name__}"
+        )
+    return Variable(y)
+
+
+def _name(func: Function) -> str:
+    return type(func).__name__.lower()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 4. The backward pass
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _backpropagate(root: Variable, start: Variable, retain_grad: bool) -> None:
+    """Visit every Function behind `root` once, newest generation first, and hand gradients from outputs to inputs.
+
+    When a node comes out of the queue every node that used its outputs is of a later generation, so has been visited,
+    and their gradients are complete. Gradients of the pass live in `gradients`; only leaves keep theirs.
+    """
+    gradients = {root: start}
+    borrowed: set[Variable] = set()  # leaves whose gradient so far is an array that somebody else may hold too
+    queue = _Queue()
+    queue.push(root.creator)
+    while queue:
+        node = queue.pop()
+        gys = _take_output_gradients(node, gradients, retain_grad)
+        gxs = _input_gradients(node, gys)
+        for x, gx in zip(node.inputs, gxs, strict=True):
+            if gx is None:
+                continue
+            if x in gradients:
+                gradients[x] = gradients[x] + gx  # never in place: another node may hold either
+                borrowed.discard(x)
+            else:
+                gradients[x] = gx
+                if x.creator is None and (gx in gys or gx in node.inputs or gxs.count(gx) > 1):
+                    borrowed.add(x)
+            queue.push(x.creator)
+
+    for leaf, gradient in gradients.items():  # only leaves are left
+        own = gradient if leaf not in borrowed and _owns_memory(gradient.data) else Copy()(gradient)
+        leaf.grad = own if leaf.grad is None else leaf.grad + own
+
+
+class _Queue:
+    """Functions still to visit, each once, newest generation first."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Any]] = []
+        self._seen: set[Any] = set()
+        self._order = itertools.count()  # breaks ties, so that Functions themselves are never compared
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def push(self, node: Any) -> None:
+        if node is not None and node not in self._seen:
+            self._seen.add(node)
+            heapq.heappush(self._heap, (-node.generation, next(self._order), node))
+
+    def pop(self) -> Any:
+        return heapq.heappop(self._heap)[-1]
+
+
+def _take_output_gradients(node: Any, gradients: dict[Variable, Variable], retain_grad: bool) -> list[Variable]:
+    """Take the gradients of a node's outputs out of the pass; an output that nobody used receives zeros."""
+    gys = []
+    for reference, (shape, dtype) in zip(node.outputs, node._output_kinds, strict=True):
+        y = reference()
+        gy = None if y is None else gradients.pop(y, None)
+        if y is not None:
+            y.grad = gy if retain_grad else None
+        gys.append((gy, shape, dtype))
+    xp = next(cuda.get_array_module(gy.data) for gy, _, _ in gys if gy is not None)
+    return [Variable(xp.zeros(shape, dtype)) if gy is None else gy for gy, shape, dtype in gys]
+
+
+def _input_gradients(node: Any, gys: list[Variable]) -> list[Variable | None]:
+    """Run a node's backward and check what it returned: one gradient or None for each input, of the input's shape."""
+    gxs = node.backward(*gys)
+    gxs = list(gxs) if isinstance(gxs, (tuple, list)) else [gxs]
+    missing = len(node.inputs) - len(gxs)
+    if missing < 0 and any(gx is not None for gx in gxs[missing:]):
+        raise ValueError(
+            f"{type(node).__name__}.backward: returned {len(gxs)} gradients for {len(node.inputs)} inputs; "
+            "return one for each input, in their order"
+        )
+    gxs += [None] * missing
+    return [
+        None if gx is None or not x.requires_grad else _fit(node, gx, *kind)
+        for x, gx, kind in zip(node.inputs, gxs, node._input_kinds, strict=False)
+    ]
+
+
+def _fit(node: Any, gx: Any, shape: tuple[int, ...], dtype: Any) -> Variable:
+    """Give a gradient its input's shape and dtype: what broadcasting spread out in forward is summed here."""
+    if not isinstance(gx, Variable):
+        gx = Variable(as_array(gx).copy())  # a plain array may be one the Function keeps
+    if gx.shape != shape:
+        gx = _fit_shape(node, gx, shape)
+    if dtype.kind != "f":
+        dtype = gx.dtype if gx.dtype.kind == "f" else np.dtype(np.float64)
+    return gx if gx.dtype == dtype else astype(gx, dtype)
+
+
+def _fit_shape(node: Any, gx: Variable, shape: tuple[int, ...]) -> Variable:
+    if _broadcasts(shape, gx.shape):
+        return sum_to(gx, shape)
+    if _broadcasts(gx.shape, shape):
+        return broadcast_to(gx, shape)
+    if gx.size == np.prod(shape, dtype=int):
+        return reshape(gx, shape)
+    raise ValueError(
+        f"{type(node).__name__}.backward: returned a gradient of shape {gx.shape} for an input of shape {shape}"
+    )
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """Say whether an array of `shape` broadcasts to the shape `to`."""
+    return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False))
+
+
+def _owns_memory(x: Any) -> bool:
+    """Say whether an array can be a leaf's gradient as it is: its own memory, in C order, to be written to."""
+    return x.flags.owndata and x.flags.c_contiguous and getattr(x.flags, "writeable", True)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 5a. Arithmetic
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _check_broadcast(name: str, x0: Any, x1: Any) -> None:
+    if x0.shape != x1.shape and not _broadcasts(x0.shape, x1.shape) and not _broadcasts(x1.shape, x0.shape):
+        try:
+            np.broadcast_shapes(x0.shape, x1.shape)
+        except ValueError:
+            raise ValueError(
+                f"{name}: shapes {x0.shape} and {x1.shape} cannot broadcast; "
+                "aligned at the right, each pair of sizes must be equal or contain a 1"
+            ) from None
+
+
+class Add(Function):
+    def forward(self, x0: Any, x1: Any) -> Any:
+        _check_broadcast("add", x0, x1)
+        return x0 + x1
+
+    def backward(self, gy: Variable) -> Any:
+        return gy, gy
+
+
+def add(x0: Any, x1: Any) -> Variable:
+    """y = x0 + x1, broadcasting."""
+    return Add()(x0, x1)
+
+
+class Mul(Function):
+    def forward(self, x0: Any, x1: Any) -> Any:
+        _check_broadcast("mul", x0, x1)
+        return x0 * x1
+
+    def backward(self, gy: Variable) -> Any:
+        x0, x1 = self.inputs
+        return gy * x1 if x0.requires_grad else None, gy * x0 if x1.requires_grad else None
+
+
+def mul(x0: Any, x1: Any) -> Variable:
+    """y = x0 * x1, broadcasting."""
+    return Mul()(x0, x1)
+
+
+class Neg(Function):
+    def forward(self, x: Any) -> Any:
+        return -x
+
+    def backward(self, gy: Variable) -> Any:
+        return -gy
+
+
+def neg(x: Any) -> Variable:
+    """y = -x."""
+    return Neg()(x)
+
+
+class Sub(Function):
+    def forward(self, x0: Any, x1: Any) -> Any:
+        _check_broadcast("sub", x0, x1)
+        return x0 - x1
+
+    def backward(self, gy: Variable) -> Any:
+        return gy, -gy if self.inputs[1].requires_grad else None
+
+
+def sub(x0: Any, x1: Any) -> Variable:
+    """y = x0 - x1, broadcasting."""
+    return Sub()(x0, x1)
+
+
+def rsub(x0: Any, x1: Any) -> Variable:
+    """y = x1 - x0."""
+    return Sub()(x1, x0)
+
+
+class Div(Function):
+    def forward(self, x0: Any, x1: Any) -> Any:
+        _check_broadcast("div", x0, x1)
+        return x0 / x1
+
+    def backward(self, gy: Variable) -> Any:
+        x0, x1 = self.inputs
+        gx0 = gy / x1
+        return gx0, -gx0 * (x0 / x1) if x1.requires_grad else None
+
+
+def div(x0: Any, x1: Any) -> Variable:
+    """y = x0 / x1, broadcasting."""
+    return Div()(x0, x1)
+
+
+def rdiv(x0: Any, x1: Any) -> Variable:
+    """y = x1 / x0."""
+    return Div()(x1, x0)
+
+
+class Pow(Function):
+    """y = x ** c for a number c."""
+
+    def __init__(self, c: Any) -> None:
+        self.c = c.item() if isinstance(c, np.generic) else c
+
+    def forward(self, x: Any) -> Any:
+        return x**self.c
+
+    def backward(self, gy: Variable) -> Any:
+        (x,) = self.inputs
+        if self.c == 0:
+            return gy * 0.0  # 0 * x ** -1 is not a number at x = 0
+        return gy * self.c * x ** (self.c - 1)
+
+
+class Power(Function):
+    """y = x0 ** x1 for two arrays."""
+
+    def forward(self, x0: Any, x1: Any) -> Any:
+        _check_broadcast("pow", x0, x1)
+        return x0**x1
+
+    def backward(self, gy: Variable) -> Any:
+        x0, x1 = self.inputs
+        gx0 = gx1 = None
+        if x0.requires_grad:
+            exponent = x1 - 1 + (x1.data == 0)  # x1 = 0: the factor x1 makes it 0, whatever x0 ** -1 would be
+            gx0 = gy * x1 * x0**exponent
+        if x1.requires_grad:
+            gx1 = gy * x0**x1 * log(x0 + (x0.data == 0))  # x0 = 0: y = 0 all along x1 > 0
+        return gx0, gx1
+
+
+def pow(x: Any, c: Any) -> Variable:
+    """y = x ** c, for numbers, arrays or Variables on either side (at least one of them not a number)."""
+    return Pow(c)(x) if np.isscalar(c) else Power()(x, c)
+
+
+class Log(Function):
+    def forward(self, x: Any) -> Any:
+        return cuda.get_array_module(x).log(x)
+
+    def backward(self, gy: Variable) -> Any:
+        (x,) = self.inputs
+        return gy / x
+
+
+def log(x: Any) -> Variable:
+    """y = ln x, elementwise."""
+    return Log()(x)
+
+
+class AsType(Function):
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+
+    def forward(self, x: Any) -> Any:
+        return x.astype(self.dtype)
+
+    def backward(self, gy: Variable) -> Any:
+        return gy  # the engine gives it the input's dtype
+
+
+def astype(x: Any, dtype: Any) -> Variable:
+    """y = x with another dtype; the gradient comes back in x's own."""
+    return AsType(dtype)(x)
+
+
+class Copy(Function):
+    """y = x in memory of its own, in C order."""
+
+    def forward(self, x: Any) -> Any:
+        return x.copy(order="C")
+
+    def backward(self, gy: Variable) -> Any:
+        return gy
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 5b. Shapes
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Reshape(Function):
+    def __init__(self, shape: Any) -> None:
+        self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+
+    def forward(self, x: Any) -> Any:
+        self.x_shape = x.shape
+        try:
+            return x.reshape(self.shape)
+        except ValueError:
+            raise ValueError(
+                f"reshape: x {x.shape} has {x.size} elements, which do not fill the shape {self.shape}"
+            ) from None
+
+    def backward(self, gy: Variable) -> Any:
+        return reshape(gy, self.x_shape)
+
+
+def reshape(x: Any, shape: Any) -> Variable:
+    """Give `x` another shape of as many elements; one size may be -1 and follows from the others."""
+    return x if isinstance(x, Variable) and x.shape == shape else Reshape(shape)(x)
+
+
+class Transpose(Function):
+    def __init__(self, axes: Any = None) -> None:
+        self.axes = None if axes is None else tuple(axes)
+
+    def forward(self, x: Any) -> Any:
+        if self.axes is not None and sorted(a % max(x.ndim, 1) for a in self.axes) != list(range(x.ndim)):
+            raise ValueError(f"transpose: axes {self.axes} must name each of the {x.ndim} axes of x {x.shape} once")
+        return x.transpose(self.axes)
+
+    def backward(self, gy: Variable) -> Any:
+        if self.axes is None:
+            return transpose(gy)
+        return transpose(gy, np.argsort([a % len(self.axes) for a in self.axes]))
+
+
+def transpose(x: Any, axes: Any = None) -> Variable:
+    """Reorder the axes of `x`: axis i of the result is axis `axes[i]` of x; None reverses them."""
+    return Transpose(axes)(x)
+
+
+class GetItem(Function):
+    def __init__(self, slices: Any) -> None:
+        self.slices = tuple(cuda.plain(s) for s in slices) if isinstance(slices, tuple) else cuda.plain(slices)
+
+    def forward(self, x: Any) -> Any:
+        self.x_shape = x.shape
+        return x[self.slices]
+
+    def backward(self, gy: Variable) -> Any:
+        return GetItemGrad(self.slices, self.x_shape)(gy)
+
+
+class GetItemGrad(Function):
+    """The gradient of x[slices]: zeros of x's shape to which gy is added; an element taken twice gets both."""
+
+    def __init__(self, slices: Any, in_shape: tuple[int, ...]) -> None:
+        self.slices = slices
+        self.in_shape = in_shape
+
+    def forward(self, gy: Any) -> Any:
+        xp = cuda.get_array_module(gy)
+        gx = xp.zeros(self.in_shape, gy.dtype)
+        if _takes_each_once(self.slices):
+            gx[self.slices] = gy
+        else:
+            xp.add.at(gx, self.slices, gy)
+        return gx
+
+    def backward(self, ggx: Variable) -> Any:
+        return get_item(ggx, self.slices)
+
+
+def _takes_each_once(slices: Any) -> bool:
+    """Say whether an index is made of numbers and slices alone; index arrays can name an element twice."""
+    parts = slices if isinstance(slices, tuple) else (slices,)
+    return all(part is None or part is Ellipsis or isinstance(part, slice) or is_int(part) for part in parts)
+
+
+def get_item(x: Any, slices: Any) -> Variable:
+    """y = x[slices], with everything NumPy takes as an index; index arrays may be Variables."""
+    return GetItem(slices)(x)
+
+
+class BroadcastTo(Function):
+    def __init__(self, shape: Any) -> None:
+        self.shape = tuple(shape)
+
+    def forward(self, x: Any) -> Any:
+        if not _broadcasts(x.shape, self.shape):
+            raise ValueError(f"broadcast_to: x {x.shape} does not broadcast to {self.shape}")
+        self.x_shape = x.shape
+        return cuda.get_array_module(x).broadcast_to(x, self.shape)
+
+    def backward(self, gy: Variable) -> Any:
+        return sum_to(gy, self.x_shape)
+
+
+def broadcast_to(x: Any, shape: Any) -> Variable:
+    """Repeat `x` along new axes and axes of size 1 until it has `shape`."""
+    return x if isinstance(x, Variable) and x.shape == tuple(shape) else BroadcastTo(shape)(x)
+
+
+class SumTo(Function):
+    def __init__(self, shape: Any) -> None:
+        self.shape = tuple(shape)
+
+    def forward(self, x: Any) -> Any:
+        self.x_shape = x.shape
+        return sum_array_to(x, self.shape)
+
+    def backward(self, gy: Variable) -> Any:
+        return broadcast_to(gy, self.x_shape)
+
+
+def sum_to(x: Any, shape: Any) -> Variable:
+    """Sum `x` down to `shape`, undoing a broadcast from `shape` to x's."""
+    return x if isinstance(x, Variable) and x.shape == tuple(shape) else SumTo(shape)(x)
+
+
+def sum_array_to(x: Any, shape: tuple[int, ...]) -> Any:
+    """`sum_to` on a plain array."""
+    if not _broadcasts(shape, x.shape):
+        raise ValueError(f"sum_to: x {x.shape} cannot be summed to {shape}, which does not broadcast to it")
+    lead = x.ndim - len(shape)
+    stretched = [i for i, n in enumerate(shape, start=lead) if n == 1 and x.shape[i] != 1]
+    return x.sum(axis=(*range(lead), *stretched)).reshape(shape)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# 5c. Reductions and products
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def max_backward_shape(x: Any, axis: Any) -> tuple[int, ...]:
+    """The shape of `x` after a reduction over `axis` that keeps the reduced axes, with size 1.
+
+    >>> max_backward_shape(np.zeros((2, 3, 4)), axis=-1)
+    (2, 3, 1)
+    """
+    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    reduced = {a % max(x.ndim, 1) for a in axes}
+    return tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
+
+
+class Sum(Function):
+    def __init__(self, axis: Any = None, keepdims: bool = False) -> None:
+        self.axis = tuple(axis) if isinstance(axis, list) else axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Any) -> Any:
+        y = x.sum(axis=self.axis, keepdims=self.keepdims)
+        self.x_shape = x.shape
+        self.kept_shape = max_backward_shape(x, self.axis)
+        return y
+
+    def backward(self, gy: Variable) -> Any:
+        return broadcast_to(reshape(gy, self.kept_shape), self.x_shape)
+
+
+class Max(Function):
+    """y = max(x) over `axis`; elements that tie share the gradient equally."""
+
+    def __init__(self, axis: Any = None, keepdims: bool = False) -> None:
+        self.axis = tuple(axis) if isinstance(axis, list) else axis
+        self.keepdims = keepdims
+
+    def forward(self, x: Any) -> Any:
+        return x.max(axis=self.axis, keepdims=self.keepdims)
+
+    def backward(self, gy: Variable) -> Any:
+        x, y = self.inputs[0].data, self.outputs[0]().data
+        shape = max_backward_shape(x, self.axis)
+        chosen = x == y.reshape(shape)
+        share = chosen / chosen.sum(axis=self.axis, keepdims=True)
+        return reshape(gy, shape) * share.astype(gy.dtype)
+
+
+class Min(Max):
+    """y = min(x) over `axis`; elements that tie share the gradient equally."""
+
+    def forward(self, x: Any) -> Any:
+        return x.min(axis=self.axis, keepdims=self.keepdims)
+
+
+class MatMul(Function):
+    def forward(self, x: Any, W: Any) -> Any:
+        check_product("matmul", x, W)
+        return x @ W
+
+    def backward(self, gy: Variable) -> Any:
+        x, W = self.inputs
+        gx = gW = None
+        if W.ndim == 1:  # a vector at the right is a matrix of one column
+            gy = reshape(gy, (*gy.shape, 1))
+        if x.ndim == 1:  # a vector at the left is a matrix of one row
+            gy = reshape(gy, (*gy.shape[:-1], 1, gy.shape[-1]))
+        if x.requires_grad:
+            gx = matmul(gy, _swap_last_axes(W) if W.ndim > 1 else reshape(W, (1, -1)))
+        if W.requires_grad:
+            gW = matmul(_swap_last_axes(x) if x.ndim > 1 else reshape(x, (-1, 1)), gy)
+            gW = reshape(gW, gW.shape[:-1]) if W.ndim == 1 else gW
+        return gx, gW
+
+
+def matmul(x: Any, W: Any) -> Variable:
+    """y = x @ W: matrices (N, D) @ (D, M) -> (N, M), vectors, and batches of matrices (..., N, D) @ (..., D, M).
+
+    >>> matmul(np.ones((2, 3)), np.ones((3, 4))).shape
+    (2, 4)
+    """
+    return MatMul()(x, W)
+
+
+def _swap_last_axes(x: Variable) -> Variable:
+    return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def check_product(name: str, x: Any, W: Any) -> None:
+    if x.ndim == 0 or W.ndim == 0:
+        raise ValueError(f"{name}: expected vectors, matrices or batches of them, got shapes {x.shape} and {W.shape}")
+    rows = W.shape[-2] if W.ndim > 1 else W.shape[0]
+    if x.shape[-1] != rows:
+        raise ValueError(f"{name}: W takes {rows} features but x has {x.shape[-1]} (x {x.shape}, W {W.shape})")
+
+
+# What NumPy's operators become when a Variable stands on one side of them.
+_OPERATORS: dict[Any, Any] = {
+    np.add: add,
+    np.subtract: sub,
+    np.multiply: mul,
+    np.true_divide: div,
+    np.power: pow,
+    np.negative: neg,
+    np.matmul: matmul,
+    np.less: lambda a, b: cuda.plain(a) < cuda.plain(b),
+    np.less_equal: lambda a, b: cuda.plain(a) <= cuda.plain(b),
+    np.greater: lambda a, b: cuda.plain(a) > cuda.plain(b),
+    np.greater_equal: lambda a, b: cuda.plain(a) >= cuda.plain(b),
+}

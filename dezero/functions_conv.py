@@ -1,0 +1,419 @@
+"""Convolution and pooling, and the derivatives that close the family.
+
+Axes are (N, C, H, W) for images and (OC, C, KH, KW) for weights; OH and OW are the sizes of what comes out. Every
+`kernel_size`, `stride` and `pad` is an int, or a pair (height, width). The arrays' work is done in kernels/; here each
+operation says which others are its derivatives:
+
+    conv2d     in x: deconv2d with the same W       in W: Conv2DGradW
+    deconv2d   in x: conv2d with the same W         in W: Conv2DGradW, image and gradient swapped
+    im2col     col2im, and the other way round
+    pooling    Pooling2DGrad (scatter), whose derivative is Pooling2DWithIndexes (gather), and the other way round
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from dezero import kernels
+from dezero.core import Function, Variable, as_operand, is_int, matmul, reshape, transpose
+
+Pair = tuple[int, int]
+
+
+def pair(x: Any) -> Pair:
+    """Return the pair (x, x) of an int, and a pair as it is. Raises ValueError for anything else.
+
+    >>> pair(3), pair((1, 2))
+    ((3, 3), (1, 2))
+    """
+    return _pair("pair", "x", x, at_least=None)
+
+
+def _pair(operation: str, what: str, x: Any, at_least: int | None) -> Pair:
+    values = (x, x) if is_int(x) else x
+    if not isinstance(values, (tuple, list)) or len(values) != 2 or not all(is_int(v) for v in values):
+        raise ValueError(f"{operation}: {what} must be an int or a pair of ints (height, width), got {x!r}")
+    if at_least is not None and min(values) < at_least:
+        raise ValueError(f"{operation}: {what} must be at least {at_least}, got {x!r}")
+    return int(values[0]), int(values[1])
+
+
+class Window(NamedTuple):
+    """What slides over an image: (height, width) each of the kernel, its steps, and the padding around the image."""
+
+    kernel_size: Pair
+    stride: Pair
+    pad: Pair
+
+    @classmethod
+    def check(cls, operation: str, kernel_size: Any, stride: Any, pad: Any) -> Window:
+        return cls(
+            _pair(operation, "kernel_size", kernel_size, at_least=1),
+            _pair(operation, "stride", stride, at_least=1),
+            _pair(operation, "pad", pad, at_least=0),
+        )
+
+    def counts(self, image_size: Any) -> Pair:
+        """How many windows fit along each axis: (OH, OW)."""
+        OH, OW = (kernels.conv_outsize(*size) for size in zip(image_size, *self, strict=True))
+        return OH, OW
+
+
+def _outsize(operation: str, x: Any, window: Window) -> Pair:
+    """Return (OH, OW) for images `x`. Raises ValueError when x is no image or no window fits into it."""
+    _check_images(operation, x)
+    OH, OW = window.counts(x.shape[2:])
+    if OH < 1 or OW < 1:
+        (KH, KW), _, (PH, PW) = window
+        raise ValueError(
+            f"{operation}: a {KH}x{KW} kernel does not fit into {x.shape[2]}x{x.shape[3]} images padded by "
+            f"({PH}, {PW}) (x {x.shape}); use a smaller kernel or a larger pad"
+        )
+    return OH, OW
+
+
+def _check_images(operation: str, x: Any) -> None:
+    if x.ndim != 4:
+        hint = "; add the batch axis: x[None]" if x.ndim == 3 else ""
+        raise ValueError(f"{operation}: x must have shape (N, C, H, W), got {x.shape}{hint}")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# im2col and col2im
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Im2col(Function):
+    def __init__(self, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool) -> None:
+        self.window = Window.check("im2col", kernel_size, stride, pad)
+        self.to_matrix = to_matrix
+
+    def forward(self, x: Any) -> Any:
+        _outsize("im2col", x, self.window)
+        self.x_shape = x.shape
+        col = kernels.for_array(x).im2col(x, *self.window)
+        return _to_matrix(col) if self.to_matrix else col
+
+    def backward(self, gy: Variable) -> Any:
+        return col2im(gy, self.x_shape, *self.window, self.to_matrix)
+
+
+def im2col(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, to_matrix: bool = True) -> Variable:
+    """Lay out what a kernel sees: one row for each window, x (N, C, H, W) -> (N*OH*OW, C*KH*KW).
+
+    With `to_matrix=False` the axes stay apart, (N, C, KH, KW, OH, OW). Note the third argument: in the first book
+    `im2col(x, 5, 5)` means height and width; here it is the stride.
+
+    Raises ValueError when no window fits, or a size is not an int or a pair.
+
+    >>> import numpy as np
+    >>> im2col(np.arange(9.0).reshape(1, 1, 3, 3), kernel_size=2)
+    variable([[0. 1. 3. 4.]
+              [1. 2. 4. 5.]
+              [3. 4. 6. 7.]
+              [4. 5. 7. 8.]])
+    """
+    return Im2col(kernel_size, stride, pad, to_matrix)(x)
+
+
+class Col2im(Function):
+    def __init__(self, input_shape: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool) -> None:
+        self.input_shape = tuple(input_shape)
+        self.window = Window.check("col2im", kernel_size, stride, pad)
+        self.to_matrix = to_matrix
+
+    def forward(self, col: Any) -> Any:
+        N, C, H, W = self.input_shape
+        OH, OW = self.window.counts((H, W))
+        KH, KW = self.window.kernel_size
+        expected = (N * OH * OW, C * KH * KW) if self.to_matrix else (N, C, KH, KW, OH, OW)
+        if col.shape != expected:
+            raise ValueError(f"col2im: expected col {expected} for images {self.input_shape}, got {col.shape}")
+        if self.to_matrix:
+            col = col.reshape(N, OH, OW, C, KH, KW).transpose(0, 3, 4, 5, 1, 2)
+        return kernels.for_array(col).col2im(col, (H, W), self.window.stride, self.window.pad)
+
+    def backward(self, gx: Variable) -> Any:
+        return im2col(gx, *self.window, self.to_matrix)
+
+
+def col2im(
+    x: Any, input_shape: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, to_matrix: bool = True
+) -> Variable:
+    """Add the windows that `im2col` laid out back to images of `input_shape` (N, C, H, W).
+
+    A pixel that lies in several windows is counted once for each: col2im is im2col's transpose, not its inverse.
+    """
+    return Col2im(input_shape, kernel_size, stride, pad, to_matrix)(x)
+
+
+def im2col_array(img: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool = True) -> Any:
+    """`im2col` on a plain array."""
+    return Im2col(kernel_size, stride, pad, to_matrix).forward(img)
+
+
+def col2im_array(col: Any, img_shape: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool = True) -> Any:
+    """`col2im` on a plain array."""
+    return Col2im(img_shape, kernel_size, stride, pad, to_matrix).forward(col)
+
+
+def _to_matrix(col: Any) -> Any:
+    N, C, KH, KW, OH, OW = col.shape
+    return col.transpose(0, 4, 5, 1, 2, 3).reshape(N * OH * OW, C * KH * KW)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Convolution
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Conv2d(Function):
+    def __init__(self, stride: Any = 1, pad: Any = 0) -> None:
+        self.stride = _pair("conv2d", "stride", stride, at_least=1)
+        self.pad = _pair("conv2d", "pad", pad, at_least=0)
+
+    def forward(self, x: Any, W: Any, b: Any) -> Any:
+        _check_weights("conv2d", x, W, b, in_axis=1)
+        _outsize("conv2d", x, Window(W.shape[2:], self.stride, self.pad))
+        return kernels.for_array(x).conv2d(x, W, b, self.stride, self.pad)
+
+    def backward(self, gy: Variable) -> Any:
+        x, W, b = self.inputs
+        gx = gW = gb = None
+        if x.requires_grad:
+            gx = deconv2d(gy, W, None, self.stride, self.pad, x.shape[2:])
+        if W.requires_grad:
+            gW = Conv2DGradW(W.shape[2:], self.stride, self.pad)(x, gy)
+        if b.requires_grad:
+            gb = gy.sum(axis=(0, 2, 3))
+        return gx, gW, gb
+
+
+def conv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0) -> Variable:
+    """Slide the kernels W over the images: y[n, o, i, j] = b[o] + sum of W[o] * x's window (i, j) of image n.
+
+    Args:
+        x: images (N, C, H, W).
+        W: kernels (OC, C, KH, KW).
+        b: (OC,) or None.
+        stride, pad: an int or a pair (height, width). OH = floor((H + 2 pad - KH) / stride) + 1, OW likewise.
+
+    Returns (N, OC, OH, OW). Raises ValueError when the channels differ or no window fits.
+
+    >>> import numpy as np
+    >>> conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.array([3.0]))
+    variable([[[[11. 15.]
+                [23. 27.]]]])
+    """
+    return Conv2d(stride, pad)(x, W, b)
+
+
+def conv2d_simple(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0) -> Variable:
+    """`conv2d` composed of im2col and a matrix product, as the book's step 57 has it."""
+    x, W = as_operand("conv2d_simple", x), as_operand("conv2d_simple", W)
+    _check_weights("conv2d_simple", x, W, b, in_axis=1)
+    window = Window.check("conv2d_simple", W.shape[2:], stride, pad)
+    OH, OW = _outsize("conv2d_simple", x, window)
+    N, OC = x.shape[0], W.shape[0]
+    y = matmul(im2col(x, *window), transpose(reshape(W, (OC, -1))))
+    y = y if b is None else y + b
+    return transpose(reshape(y, (N, OH, OW, OC)), (0, 3, 1, 2))
+
+
+class Deconv2d(Function):
+    def __init__(self, stride: Any = 1, pad: Any = 0, outsize: Any = None) -> None:
+        self.stride = _pair("deconv2d", "stride", stride, at_least=1)
+        self.pad = _pair("deconv2d", "pad", pad, at_least=0)
+        self.outsize = None if outsize is None else _pair("deconv2d", "outsize", outsize, at_least=1)
+
+    def forward(self, x: Any, W: Any, b: Any) -> Any:
+        _check_weights("deconv2d", x, W, b, in_axis=0)
+        return kernels.for_array(x).deconv2d(x, W, b, self.stride, self.pad, self._outsize(x, W))
+
+    def _outsize(self, x: Any, W: Any) -> Pair:
+        window = Window(W.shape[2:], self.stride, self.pad)
+        smallest = tuple(kernels.deconv_outsize(*size) for size in zip(x.shape[2:], *window, strict=True))
+        OH, OW = self.outsize or smallest
+        if OH < 1 or OW < 1 or window.counts((OH, OW)) != x.shape[2:]:
+            largest = tuple(n + s - 1 for n, s in zip(smallest, self.stride, strict=True))
+            raise ValueError(
+                f"deconv2d: outsize {(OH, OW)} does not lead back to x {x.shape} with W {W.shape}, "
+                f"stride {self.stride}, pad {self.pad}; it must be positive and lie in {smallest}..{largest}"
+            )
+        return OH, OW
+
+    def backward(self, gy: Variable) -> Any:
+        x, W, b = self.inputs
+        gx = gW = gb = None
+        if x.requires_grad:
+            gx = conv2d(gy, W, None, self.stride, self.pad)
+        if W.requires_grad:
+            gW = Conv2DGradW(W.shape[2:], self.stride, self.pad)(gy, x)
+        if b.requires_grad:
+            gb = gy.sum(axis=(0, 2, 3))
+        return gx, gW, gb
+
+
+def deconv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, outsize: Any = None) -> Variable:
+    """Transposed convolution: what `conv2d` does to gradients. Each pixel of x adds its multiple of a kernel to y.
+
+    Args:
+        x: (N, C, H, W).
+        W: (C, OC, KH, KW).
+        b: (OC,) or None.
+        stride, pad: those of the convolution it undoes.
+        outsize: (OH, OW), needed when stride > 1 leaves a choice; default stride * (H - 1) + KH - 2 pad, OW likewise.
+
+    Returns (N, OC, OH, OW). Raises ValueError when the channels differ or `outsize` cannot be.
+    """
+    return Deconv2d(stride, pad, outsize)(x, W, b)
+
+
+class Conv2DGradW(Function):
+    """The gradient of conv2d in W: x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C, KH, KW); linear in x and in gy."""
+
+    def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> None:
+        self.window = Window.check("conv2d_grad_w", kernel_size, stride, pad)
+
+    def forward(self, x: Any, gy: Any) -> Any:
+        return kernels.for_array(x).conv2d_grad_w(x, gy, *self.window)
+
+    def backward(self, ggW: Variable) -> Any:
+        x, gy = self.inputs
+        _, stride, pad = self.window
+        gx = deconv2d(gy, ggW, None, stride, pad, x.shape[2:]) if x.requires_grad else None
+        ggy = conv2d(x, ggW, None, stride, pad) if gy.requires_grad else None
+        return gx, ggy
+
+
+def _check_weights(operation: str, x: Any, W: Any, b: Any, in_axis: int) -> None:
+    _check_images(operation, x)
+    axes = ("OC", "C") if in_axis == 1 else ("C", "OC")
+    if W is None or W.ndim != 4:
+        got = None if W is None else W.shape
+        raise ValueError(f"{operation}: W must have shape ({axes[0]}, {axes[1]}, KH, KW), got {got}")
+    if W.shape[in_axis] != x.shape[1]:
+        raise ValueError(
+            f"{operation}: W takes {W.shape[in_axis]} channels but x has {x.shape[1]} (x {x.shape}, W {W.shape})"
+        )
+    OC = W.shape[1 - in_axis]
+    if b is not None and b.shape != (OC,):
+        raise ValueError(
+            f"{operation}: b must have shape ({OC},), one for each output channel, got {b.shape} (W {W.shape})"
+        )
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Pooling
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class Pooling(Function):
+    def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> None:
+        self.window = _pooling_window("pooling", kernel_size, stride, pad)
+
+    def forward(self, x: Any) -> Any:
+        _outsize("pooling", x, self.window)
+        self.image_size = x.shape[2:]
+        y, self.indexes = kernels.for_array(x).max_pool(x, *self.window)
+        return y
+
+    def backward(self, gy: Variable) -> Any:
+        return Pooling2DGrad(self)(gy)
+
+
+class Pooling2DGrad(Function):
+    """The gradient of max pooling: each element of gy goes to the pixel that was its window's largest."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        self.pooling = pooling
+
+    def forward(self, gy: Any) -> Any:
+        p = self.pooling
+        return kernels.for_array(gy).max_pool_scatter(gy, p.indexes, p.image_size, *p.window)
+
+    def backward(self, ggx: Variable) -> Any:
+        return Pooling2DWithIndexes(self.pooling)(ggx)
+
+
+class Pooling2DWithIndexes(Function):
+    """Take from each window the pixel that was the largest in `pooling`'s input."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        self.pooling = pooling
+
+    def forward(self, x: Any) -> Any:
+        return kernels.for_array(x).max_pool_gather(x, self.pooling.indexes, *self.pooling.window)
+
+    def backward(self, gy: Variable) -> Any:
+        return Pooling2DGrad(self.pooling)(gy)
+
+
+def pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> Variable:
+    """Max pooling: the largest element of each window, x (N, C, H, W) -> (N, C, OH, OW), sizes rounded down.
+
+    Padding counts as minus infinity (an integer image's smallest value). Where elements tie, the first in row-major
+    order gets the gradient. Raises ValueError when no window fits, or `pad` is not smaller than the kernel.
+
+    >>> import numpy as np
+    >>> pooling(np.arange(16.0).reshape(1, 1, 4, 4), kernel_size=2, stride=2)
+    variable([[[[ 5.  7.]
+                [13. 15.]]]])
+    """
+    return Pooling(kernel_size, stride, pad)(x)
+
+
+def pooling_simple(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> Variable:
+    """`pooling` composed of im2col and max, as the book's step 57 has it; ties share the gradient, and padding is 0."""
+    x = as_operand("pooling_simple", x)
+    window = _pooling_window("pooling_simple", kernel_size, stride, pad)
+    OH, OW = _outsize("pooling_simple", x, window)
+    N, C = x.shape[:2]
+    KH, KW = window.kernel_size
+    y = reshape(im2col(x, *window), (-1, KH * KW)).max(axis=1)
+    return transpose(reshape(y, (N, OH, OW, C)), (0, 3, 1, 2))
+
+
+class AveragePooling(Function):
+    def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> None:
+        self.window = _pooling_window("average_pooling", kernel_size, stride, pad)
+
+    def forward(self, x: Any) -> Any:
+        _outsize("average_pooling", x, self.window)
+        self.x_shape = x.shape
+        return kernels.for_array(x).average_pool(x, *self.window)
+
+    def backward(self, gy: Variable) -> Any:
+        return AveragePoolingGrad(self)(gy)
+
+
+class AveragePoolingGrad(Function):
+    """The gradient of average pooling: each element of gy spreads evenly over its window."""
+
+    def __init__(self, pooling: AveragePooling) -> None:
+        self.pooling = pooling
+
+    def forward(self, gy: Any) -> Any:
+        p = self.pooling
+        return kernels.for_array(gy).average_pool_grad(gy, p.x_shape[2:], *p.window)
+
+    def backward(self, ggx: Variable) -> Any:
+        return average_pooling(ggx, *self.pooling.window)
+
+
+def average_pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> Variable:
+    """The mean of each window, x (N, C, H, W) -> (N, C, OH, OW), sizes rounded down; padding counts as zeros.
+
+    Raises ValueError when no window fits, or `pad` is not smaller than the kernel.
+    """
+    return AveragePooling(kernel_size, stride, pad)(x)
+
+
+def _pooling_window(operation: str, kernel_size: Any, stride: Any, pad: Any) -> Window:
+    window = Window.check(operation, kernel_size, stride, pad)
+    if any(p >= k for p, k in zip(window.pad, window.kernel_size, strict=True)):
+        raise ValueError(
+            f"{operation}: pad {pad} must be smaller than the kernel {kernel_size}, "
+            "or a window could hold padding alone"
+        )
+    return window

@@ -1,0 +1,42 @@
+"""Work on plain arrays that deserves a fast version: convolution and pooling.
+
+A backend is one file. Each has the functions of `reference`, under the same names with the same meaning, and is tested
+against it. Kernels know nothing of Variables, and rely on their caller: arrays of one device and one floating dtype,
+sizes that fit, and pairs (height, width) for every `kernel_size`, `stride` and `pad`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dezero import cuda
+from dezero.kernels import reference
+
+__all__ = ["conv_outsize", "deconv_outsize", "for_array"]
+
+
+def for_array(x: Any) -> Any:
+    """Return the backend, a module, that works on the array `x`."""
+    if cuda.get_array_module(x).__name__ == "cupy":
+        raise NotImplementedError(
+            "kernels: convolution and pooling have no backend for CuPy arrays; move them with to_cpu()"
+        )
+    return reference
+
+
+def conv_outsize(size: int, kernel: int, stride: int, pad: int) -> int:
+    """How many windows of `kernel` fit along an axis: floor((size + 2 pad - kernel) / stride) + 1.
+
+    >>> conv_outsize(28, 3, 1, 1)
+    28
+    """
+    return (size + 2 * pad - kernel) // stride + 1
+
+
+def deconv_outsize(size: int, kernel: int, stride: int, pad: int) -> int:
+    """The smallest size for which `conv_outsize` is `size`: stride * (size - 1) + kernel - 2 pad.
+
+    >>> deconv_outsize(14, 3, 2, 1)
+    27
+    """
+    return stride * (size - 1) + kernel - 2 * pad

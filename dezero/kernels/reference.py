@@ -1,0 +1,110 @@
+"""The plain NumPy kernels: each says what it computes in the fewest steps. Every other backend is tested against these.
+
+One idea carries the file. `im2col` copies the windows that a kernel sees into an array of axes (N, C, KH, KW, OH, OW):
+element [n, c, i, j, oh, ow] is what the kernel's cell (i, j) sees in window (oh, ow). A convolution is then a matrix
+product over (C, KH, KW), a pooling a reduction over (KH, KW), and a gradient runs the same way back through `col2im`,
+which adds every window back to where it came from.
+
+Sizes: x (N, C, H, W), W (OC, C, KH, KW), y and gy (N, OC, OH, OW). `kernel_size`, `stride` and `pad` are pairs.
+Source of the idea: Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
+processing", 2006.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Pair = tuple[int, int]
+
+
+def im2col(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, pad_value: Any = 0) -> Any:
+    """x (N, C, H, W) -> (N, C, KH, KW, OH, OW); what lies outside the image is `pad_value`."""
+    PH, PW = pad
+    if PH or PW:
+        x = np.pad(x, ((0, 0), (0, 0), (PH, PH), (PW, PW)), constant_values=pad_value)
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel_size, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+    return np.ascontiguousarray(windows.transpose(0, 1, 4, 5, 2, 3))
+
+
+def col2im(col: Any, image_size: Pair, stride: Pair, pad: Pair) -> Any:
+    """(N, C, KH, KW, OH, OW) -> (N, C, H, W): each element of `col` is added to the pixel `im2col` took it from."""
+    N, C, KH, KW, OH, OW = col.shape
+    (H, W), (SH, SW), (PH, PW) = image_size, stride, pad
+    image = np.zeros((N, C, H + 2 * PH, W + 2 * PW), col.dtype)
+    for i in range(KH):
+        for j in range(KW):
+            image[:, :, i : i + SH * OH : SH, j : j + SW * OW : SW] += col[:, :, i, j]
+    return image[:, :, PH : PH + H, PW : PW + W]
+
+
+def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair) -> Any:
+    """y[n, oc] = sum over c of x[n, c] correlated with W[oc, c], plus b[oc]; b may be None."""
+    OC, _, KH, KW = W.shape
+    col = im2col(x, (KH, KW), stride, pad)
+    N, OH, OW = len(x), col.shape[4], col.shape[5]
+    y = W.reshape(OC, -1) @ col.reshape(N, -1, OH * OW)
+    if b is not None:
+        y += b[:, None]
+    return y.reshape(N, OC, OH, OW)
+
+
+def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair) -> Any:
+    """conv2d backward in x: x (N, C, H, W), W (C, OC, KH, KW) -> (N, OC, *outsize); a pixel spreads over its window."""
+    N, C, H, W_ = x.shape
+    _, OC, KH, KW = W.shape
+    col = W.reshape(C, -1).T @ x.reshape(N, C, -1)
+    y = col2im(col.reshape(N, OC, KH, KW, H, W_), outsize, stride, pad)
+    return y if b is None else y + b[:, None, None]
+
+
+def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:
+    """conv2d backward in W: x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C, KH, KW)."""
+    N, OC, OH, OW = gy.shape
+    col = im2col(x, kernel_size, stride, pad)[..., :OH, :OW]
+    gW = gy.reshape(N, OC, -1) @ col.reshape(N, -1, OH * OW).transpose(0, 2, 1)
+    return gW.sum(axis=0).reshape(OC, x.shape[1], *kernel_size)
+
+
+def max_pool(x: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> tuple[Any, Any]:
+    """Return the largest element of each window (N, C, OH, OW), and which of the window's KH*KW cells it stands in."""
+    lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+    cells = _join_cells(im2col(x, kernel_size, stride, pad, lowest))
+    indexes = cells.argmax(axis=2)  # the first in row-major order where cells tie
+    return _pick(cells, indexes), indexes
+
+
+def max_pool_gather(x: Any, indexes: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:
+    """Take from each window of `x` the cell that `indexes` names."""
+    return _pick(_join_cells(im2col(x, kernel_size, stride, pad)), indexes)
+
+
+def max_pool_scatter(gy: Any, indexes: Any, image_size: Pair, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:
+    """Add each element of `gy` to the pixel that `indexes` names in its window: the transpose of `max_pool_gather`."""
+    N, C, OH, OW = gy.shape
+    KH, KW = kernel_size
+    cells = np.zeros((N, C, KH * KW, OH, OW), gy.dtype)
+    np.put_along_axis(cells, indexes[:, :, None], gy[:, :, None], axis=2)
+    return col2im(cells.reshape(N, C, KH, KW, OH, OW), image_size, stride, pad)
+
+
+def average_pool(x: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:
+    """The mean of each window, padding counted as zeros."""
+    return im2col(x, kernel_size, stride, pad).mean(axis=(2, 3))
+
+
+def average_pool_grad(gy: Any, image_size: Pair, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:
+    """Spread each element of `gy` evenly over its window: the transpose of `average_pool`."""
+    KH, KW = kernel_size
+    cell = gy[:, :, None, None] / gy.dtype.type(KH * KW)
+    return col2im(np.broadcast_to(cell, (*gy.shape[:2], KH, KW, *gy.shape[2:])), image_size, stride, pad)
+
+
+def _join_cells(col: Any) -> Any:
+    N, C, KH, KW, OH, OW = col.shape
+    return col.reshape(N, C, KH * KW, OH, OW)
+
+
+def _pick(cells: Any, indexes: Any) -> Any:
+    return np.take_along_axis(cells, indexes[:, :, None], axis=2)[:, :, 0]
