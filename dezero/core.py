@@ -933,9 +933,18 @@ def max_backward_shape(x: Any, axis: Any) -> tuple[int, ...]:
     >>> max_backward_shape(np.zeros((2, 3, 4)), axis=-1)
     (2, 3, 1)
     """
-    axes = range(x.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    reduced = {a % max(x.ndim, 1) for a in axes}
-    return tuple(1 if i in reduced else n for i, n in enumerate(x.shape))
+    return _kept_shape(x.shape, axis)
+
+
+def reshape_sum_backward(gy: Variable, x_shape: tuple[int, ...], axis: Any, keepdims: bool) -> Variable:
+    """Give the gradient of a sum over `axis` its reduced axes again, with size 1, ready to broadcast to `x_shape`."""
+    return reshape(gy, _kept_shape(x_shape, axis))
+
+
+def _kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    reduced = {a % max(len(shape), 1) for a in axes}
+    return tuple(1 if i in reduced else n for i, n in enumerate(shape))
 
 
 class Sum(Function):
@@ -944,13 +953,11 @@ class Sum(Function):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
-        y = x.sum(axis=self.axis, keepdims=self.keepdims)
         self.x_shape = x.shape
-        self.kept_shape = max_backward_shape(x, self.axis)
-        return y
+        return x.sum(axis=self.axis, keepdims=self.keepdims)
 
     def backward(self, gy: Variable) -> Any:
-        return broadcast_to(reshape(gy, self.kept_shape), self.x_shape)
+        return broadcast_to(reshape_sum_backward(gy, self.x_shape, self.axis, self.keepdims), self.x_shape)
 
 
 class Max(Function):

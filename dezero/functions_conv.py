@@ -61,7 +61,7 @@ class Window(NamedTuple):
 
 def _outsize(operation: str, x: Any, window: Window) -> Pair:
     """Return (OH, OW) for images `x`. Raises ValueError when x is no image or no window fits into it."""
-    _check_images(operation, x)
+    check_images(operation, x)
     OH, OW = window.counts(x.shape[2:])
     if OH < 1 or OW < 1:
         (KH, KW), _, (PH, PW) = window
@@ -72,7 +72,7 @@ def _outsize(operation: str, x: Any, window: Window) -> Pair:
     return OH, OW
 
 
-def _check_images(operation: str, x: Any) -> None:
+def check_images(operation: str, x: Any) -> None:
     if x.ndim != 4:
         hint = "; add the batch axis: x[None]" if x.ndim == 3 else ""
         raise ValueError(f"{operation}: x must have shape (N, C, H, W), got {x.shape}{hint}")
@@ -287,7 +287,7 @@ class Conv2DGradW(Function):
 
 
 def _check_weights(operation: str, x: Any, W: Any, b: Any, in_axis: int) -> None:
-    _check_images(operation, x)
+    check_images(operation, x)
     axes = ("OC", "C") if in_axis == 1 else ("C", "OC")
     if W is None or W.ndim != 4:
         got = None if W is None else W.shape

@@ -69,7 +69,9 @@ def _check_slope(
     gradients = _gradient_map(f, len(arrays))(*map(as_variable, [*arrays, *cotangents]))
     got = _dot([gx.data for gx in gradients], directions)
     if not np.isclose(got, expected, rtol=rtol, atol=atol):
-        raise AssertionError(f"check_grads: order {order}: backward gives slope {got!r}, finite differences {expected!r}")
+        raise AssertionError(
+            f"check_grads: order {order}: backward gives slope {got!r}, finite differences {expected!r}"
+        )
 
 
 def _gradient_map(f: Callable[..., Any], n_inputs: int) -> Callable[..., list[Variable]]:

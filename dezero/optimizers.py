@@ -1,0 +1,225 @@
+"""Optimizers: update rules, and hooks that look at gradients before them.
+
+In the formulas p is a parameter and g its gradient. A rule keeps what it remembers of each parameter in
+`optimizer.state`, under the parameter's name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from dezero import cuda
+from dezero.core import Parameter
+
+
+class Optimizer:
+    """An update rule. A subclass writes `update_one(param)`, which changes `param.data` by `param.grad.data`.
+
+    >>> import numpy as np
+    >>> from dezero import layers as L
+    >>> model = L.Linear(1, in_size=2)
+    >>> optimizer = SGD(lr=0.1).setup(model)
+    >>> model(np.ones((4, 2), np.float32)).sum().backward()
+    >>> optimizer.update()
+    """
+
+    def __init__(self) -> None:
+        self.target: Any = None
+        self.hooks: list[Callable[[list[Parameter]], None]] = []
+        self.state: dict[str, dict[str, Any]] = {}
+        self._names: dict[Any, str] = {}
+
+    def setup(self, target: Any) -> Any:
+        """Take the parameters of `target`, a Layer or anything with a `params()`, and return the optimizer itself."""
+        if not hasattr(target, "params"):
+            raise TypeError(f"{type(self).__name__}.setup: expected a Layer or Model, got {type(target).__name__}")
+        self.target = target
+        self.state = {}
+        return self
+
+    def update(self) -> None:
+        """Run the hooks on all parameters that have a gradient, then change each that still has one."""
+        if self.target is None:
+            raise ValueError(f"{type(self).__name__}.update: there is nothing to update; call setup(model) first")
+        params = [param for param in self._named_target_params() if param.grad is not None]
+        for hook in self.hooks:
+            hook(params)
+        for param in params:
+            if param.grad is not None:
+                self._check_floating(param)
+                self.update_one(param)
+
+    def _check_floating(self, param: Any) -> None:
+        if param.dtype.kind != "f":
+            raise TypeError(
+                f"{type(self).__name__}.update: parameter {self._names[param]} has dtype {param.dtype}, "
+                "which cannot take small steps; make it floating: data.astype(np.float32)"
+            )
+
+    def _named_target_params(self) -> list[Any]:
+        if hasattr(self.target, "named_params"):
+            self._names = {param: name for name, param in self.target.named_params()}
+        else:
+            self._names = {param: str(i) for i, param in enumerate(self.target.params())}
+        return list(self._names)
+
+    def update_one(self, param: Any) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has no update_one method")
+
+    def add_hook(self, f: Callable[[list[Parameter]], None]) -> None:
+        """Call `f(params)` at every update, before the rule; `f` may change gradients in place or set them to None."""
+        self.hooks.append(f)
+
+    def memory(self, param: Any, *names: str) -> list[Any]:
+        """Return the arrays that the rule remembers of `param` under `names`: zeros at first, to change in place."""
+        kept = self.state.setdefault(self._names.get(param, str(id(param))), {})
+        xp = cuda.get_array_module(param.data)
+        for name in names:
+            if name not in kept:
+                kept[name] = xp.zeros_like(param.data)
+        return [kept[name] for name in names]
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: p -= lr * g."""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        super().__init__()
+        self.lr = lr
+
+    def update_one(self, param: Any) -> None:
+        param.data -= self.lr * param.grad.data
+
+
+class MomentumSGD(Optimizer):
+    """Gradient descent with momentum: v = momentum * v - lr * g; p += v. Source: Polyak (1964)."""
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        super().__init__()
+        self.lr = lr
+        self.momentum = momentum
+
+    def update_one(self, param: Any) -> None:
+        (v,) = self.memory(param, "v")
+        v *= self.momentum
+        v -= self.lr * param.grad.data
+        param.data += v
+
+
+class AdaGrad(Optimizer):
+    """h += g * g; p -= lr * g / (sqrt(h) + eps). Source: Duchi, Hazan and Singer, JMLR 12 (2011)."""
+
+    def __init__(self, lr: float = 0.001, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.lr = lr
+        self.eps = eps
+
+    def update_one(self, param: Any) -> None:
+        (h,) = self.memory(param, "h")
+        g = param.grad.data
+        h += g * g
+        param.data -= self.lr * g / (h**0.5 + self.eps)
+
+
+class AdaDelta(Optimizer):
+    """Steps in the units of p, without a learning rate. Source: Zeiler, arXiv:1212.5701.
+
+    h = rho * h + (1 - rho) * g * g; d = sqrt((s + eps) / (h + eps)) * g; s = rho * s + (1 - rho) * d * d; p -= d.
+    """
+
+    def __init__(self, rho: float = 0.95, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.rho = rho
+        self.eps = eps
+
+    def update_one(self, param: Any) -> None:
+        h, s = self.memory(param, "h", "s")
+        g = param.grad.data
+        h *= self.rho
+        h += (1 - self.rho) * g * g
+        d = ((s + self.eps) / (h + self.eps)) ** 0.5 * g
+        s *= self.rho
+        s += (1 - self.rho) * d * d
+        param.data -= d
+
+
+class Adam(Optimizer):
+    """m += (1 - beta1) * (g - m); v += (1 - beta2) * (g * g - v); p -= lr * m / (sqrt(v) + eps).
+
+    `lr` is alpha corrected for the zeros that m and v start from: alpha * sqrt(1 - beta2 ** t) / (1 - beta1 ** t) at
+    step t. Source: Kingma and Ba, arXiv:1412.6980, section 2 (the rearranged form).
+    """
+
+    def __init__(self, alpha: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.t = 0
+        self.alpha = alpha
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
+
+    def setup(self, target: Any) -> Any:
+        self.t = 0
+        return super().setup(target)
+
+    def update(self) -> None:
+        self.t += 1
+        super().update()
+
+    @property
+    def lr(self) -> float:
+        t = max(self.t, 1)  # before the first step: the rate it will have
+        return self.alpha * math.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
+
+    def update_one(self, param: Any) -> None:
+        m, v = self.memory(param, "m", "v")
+        g = param.grad.data
+        m += (1 - self.beta1) * (g - m)
+        v += (1 - self.beta2) * (g * g - v)
+        param.data -= self.lr * m / (v**0.5 + self.eps)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Hooks
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class WeightDecay:
+    """g += rate * p: parameters are drawn towards 0."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __call__(self, params: list[Any]) -> None:
+        for param in params:
+            param.grad.data += self.rate * param.data
+
+
+class ClipGrad:
+    """Scale all gradients down together when their common norm sqrt(sum of g * g) is above `max_norm`."""
+
+    def __init__(self, max_norm: float) -> None:
+        self.max_norm = max_norm
+
+    def __call__(self, params: list[Any]) -> None:
+        norm = math.sqrt(sum(float((param.grad.data**2).sum()) for param in params))
+        rate = self.max_norm / (norm + 1e-6)
+        if rate < 1:
+            for param in params:
+                param.grad.data *= rate
+
+
+class FreezeParam:
+    """Keep parameters as they are: those given, and those of the layers given."""
+
+    def __init__(self, *layers: Any) -> None:
+        self.frozen: set[Any] = set()
+        for layer in layers:
+            self.frozen.update([layer] if isinstance(layer, Parameter) else layer.params())
+
+    def __call__(self, params: list[Any]) -> None:
+        for param in params:
+            if param in self.frozen:
+                param.cleargrad()

@@ -1,0 +1,97 @@
+"""Weights on disk: npz files, an array for each parameter under its name. Nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dezero import cuda
+
+__all__ = ["load_weights", "open_whole", "save_weights"]
+
+
+@contextlib.contextmanager
+def open_whole(path: Any) -> Iterator[IO[bytes]]:
+    """Open a file to write that appears under its name only when it is complete, in place of any older one.
+
+    What is interrupted, by an error or by Ctrl-C, leaves no trace.
+    """
+    path = Path(path)
+    temporary = path.with_name(
+        f"{path.name}.{uuid.uuid4().hex[:8]}.part"
+    )  # beside it: a rename within a folder is atomic
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def save_weights(layer: Any, path: Any) -> None:
+    """Save the parameters of `layer` to the npz file `path`, to which `.npz` is added when it is not there.
+
+    Parameters that have no data yet, because their layer was never called, are left out.
+    """
+    arrays: dict[str, Any] = {
+        name: cuda.as_numpy(param.data) for name, param in layer.named_params() if param.data is not None
+    }
+    with open_whole(_npz_path(path)) as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_weights(layer: Any, path: Any) -> None:
+    """Load the npz file `path` into the parameters of `layer`, all of them or, when anything does not fit, none.
+
+    Raises FileNotFoundError when there is no such file, ValueError when it is no npz file of arrays or its names and
+    shapes are not those of the layer.
+    """
+    path = path if os.path.exists(path) else _npz_path(path)
+    arrays = _read_npz(path)
+    params = dict(layer.named_params())
+    problems = _misfits(params, arrays)
+    if problems:
+        raise ValueError(f"load_weights: {os.fspath(path)} does not fit {type(layer).__name__}: {'; '.join(problems)}")
+    for name, array in arrays.items():
+        param = params[name]
+        if param.data is None:
+            param.data = array
+        else:
+            param.data = cuda.get_array_module(param.data).asarray(array.astype(param.dtype, copy=False))
+
+
+def _npz_path(path: Any) -> str:
+    path = os.fspath(path)
+    return path if path.endswith(".npz") else path + ".npz"
+
+
+def _read_npz(path: Any) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"load_weights: there is no file {os.fspath(path)}") from None
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"load_weights: {os.fspath(path)} is not an npz file of arrays: {error}") from error
+
+
+def _misfits(params: dict[str, Any], arrays: dict[str, Any]) -> list[str]:
+    """Say what stands between a layer and a file; a parameter without data yet takes any shape, or waits for a call."""
+    missing = [name for name, param in params.items() if name not in arrays and param.data is not None]
+    left_over = [name for name in arrays if name not in params]
+    shapes = [
+        f"{name} has shape {array.shape} in the file but {params[name].shape} here"
+        for name, array in arrays.items()
+        if name in params and params[name].data is not None and params[name].shape != array.shape
+    ]
+    problems = [f"missing in the file: {', '.join(missing)}"] if missing else []
+    problems += [f"not in the layer: {', '.join(left_over)}"] if left_over else []
+    return problems + shapes
