@@ -101,7 +101,7 @@ class DataLoader:
 class SeqDataLoader(DataLoader):
     """Iterate over a sequence in `batch_size` places at once: row i of a batch walks on from i * (size // batch_size).
 
-    Each step moves every row on by one item; a row that reaches the end goes on at the start. Nothing is shuffled.
+    Each step moves every row on by one item, ceil(size / batch_size) steps an epoch. Nothing is shuffled.
 
     Args:
         dataset: a `Dataset`, or any sequence of pairs (x, t).
@@ -118,4 +118,4 @@ class SeqDataLoader(DataLoader):
 
     def _rows(self) -> np.ndarray:
         jump = self.data_size // self.batch_size
-        return (np.arange(self.batch_size) * jump + self.iteration) % self.data_size
+        return np.arange(self.batch_size) * jump + self.iteration

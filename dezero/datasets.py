@@ -390,7 +390,7 @@ class MiniMNIST(_Digits):
     """
 
     path = os.path.join(os.path.dirname(__file__), "data", "mini_mnist.npz")  # data/README.md says where it comes from
-    sha256 = "3636a8d5b9f459c29b477fabb69ff2b1b0e6718b93b10b51f93c1730e6fb2255"
+    sha256 = "94e02b5bf50f2d4cef1a9421826748d7265db2b1dea47abac2ee6321074bf9d2"
 
     def prepare(self) -> None:
         with open(self.path, "rb") as file:

@@ -8,10 +8,8 @@ import os
 import posixpath
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from http.client import HTTPException
 from typing import TypeVar
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 __all__ = ["cache_folder", "fetch", "get_file"]
 
@@ -54,6 +52,8 @@ def fetch(urls: Sequence[str], path: str, read: Callable[[str], Content]) -> Con
 
     Raises OSError, listing what each source said, when none of them has a good file.
     """
+    from http.client import HTTPException  # urllib's machinery is imported when something is downloaded
+
     said = []
     if os.path.exists(path):
         try:
@@ -79,6 +79,8 @@ def fetch(urls: Sequence[str], path: str, read: Callable[[str], Content]) -> Con
 
 
 def _download(url: str, path: str) -> None:
+    from urllib.request import Request, urlopen
+
     # Some mirrors turn urllib's own name away.
     request = Request(url, headers={"User-Agent": "dezero"})
     with urlopen(request, timeout=TIMEOUT) as response, open(path, "xb") as file:

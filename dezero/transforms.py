@@ -228,8 +228,7 @@ class Normalize:
     """
 
     def __init__(self, mean: Any = 0, std: Any = 1) -> None:
-        self.mean, self.std = mean, std
-        self._mean, self._std = _per_channel("mean", mean), _per_channel("std", std)
+        self.mean, self.std = _per_channel("mean", mean), _per_channel("std", std)
 
     def __call__(self, x: Any) -> Any:
         return self._normalize(np.asarray(x), channel_axis=0)
@@ -240,7 +239,7 @@ class Normalize:
     def _normalize(self, x: np.ndarray, channel_axis: int) -> Any:
         # Whole numbers turn floating first: an unsigned 3 minus 5 would be 254.
         dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
-        mean, std = (self._align(value, x, channel_axis).astype(dtype) for value in (self._mean, self._std))
+        mean, std = (self._align(value, x, channel_axis).astype(dtype) for value in (self.mean, self.std))
         y = np.subtract(x, mean, dtype=dtype)
         y /= std
         return y

@@ -1,0 +1,246 @@
+"""Train a small CNN on handwritten digits, and show what it learned.
+
+    python examples/train_cnn.py --plot digits.png
+
+Data is MiniMNIST, 6,000 digits that the package carries, or all of MNIST with `--dataset mnist`. The network is two
+blocks of convolution, relu and max pooling, and two linear layers. Digits are shifted by a pixel or two while training,
+so that 6,000 go a longer way; the learning rate falls along half a cosine. Same seed, same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+import dezero
+import dezero.functions as F
+import dezero.layers as L
+from dezero import DataLoader, Model, datasets, optimizers, random
+from dezero.serializers import open_whole
+from dezero.transforms import Compose, Normalize, ToFloat
+
+
+class CNN(Model):
+    """(N, 1, 28, 28) -> (N, 10) scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = L.Conv2d(32, kernel_size=3, pad=1)
+        self.conv2 = L.Conv2d(64, kernel_size=3, pad=1)
+        self.fc1 = L.Linear(128)
+        self.fc2 = L.Linear(10)
+
+    def forward(self, x: Any) -> Any:
+        x = F.pooling(F.relu(self.conv1(x)), kernel_size=2, stride=2)
+        x = F.pooling(F.relu(self.conv2(x)), kernel_size=2, stride=2)
+        x = F.relu(self.fc1(F.flatten(x)))
+        return self.fc2(F.dropout(x, 0.3))
+
+
+def shift_at_random(x: Any, most: int = 2) -> Any:
+    """Move each image (N, C, H, W) by up to `most` pixels each way, filling in zeros."""
+    H, W = x.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), (most, most), (most, most)))
+    offsets = (random.uniform(len(x), 2) * (2 * most + 1)).astype(int)
+    return np.stack([image[:, i : i + H, j : j + W] for image, (i, j) in zip(padded, offsets, strict=True)])
+
+
+def load_data(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Return the digits to train on and the digits to judge by, as float32 images (1, 28, 28) in 0..1."""
+    kind: Any = datasets.MiniMNIST
+    options: dict[str, Any] = {"transform": Compose([ToFloat(), Normalize(0, 255)])}
+    if args.dataset == "mnist":
+        kind, options["data_dir"] = datasets.MNIST, args.data_dir
+    if args.hold_out:
+        return datasets.hold_out(kind(train=True, **options), args.hold_out)
+    return kind(train=True, **options), kind(train=False, **options)
+
+
+def train_epoch(model: Any, optimizer: Any, loader: Any, args: argparse.Namespace, epoch: int) -> tuple[float, float]:
+    """Go once over the data. Returns the mean loss and accuracy on the way."""
+    loss_sum = correct = seen = 0.0
+    with tqdm(loader, desc=f"epoch {epoch + 1:2}/{args.epochs}", unit="batch") as bar:
+        for step, (x, t) in enumerate(bar):
+            progress = (epoch + step / len(loader)) / args.epochs
+            optimizer.alpha = args.lr * (1 + math.cos(math.pi * progress)) / 2
+
+            y = model(move(shift_at_random(x), args.gpu))
+            loss = F.softmax_cross_entropy(y, move(t, args.gpu))
+            model.cleargrads()
+            loss.backward()
+            optimizer.update()
+
+            loss_sum += float(loss) * len(t)
+            correct += float(F.accuracy(y, move(t, args.gpu))) * len(t)
+            seen += len(t)
+            bar.set_postfix(loss=f"{loss_sum / seen:.4f}", accuracy=f"{correct / seen:.2%}")
+    return loss_sum / seen, correct / seen
+
+
+def move(x: Any, gpu: bool) -> Any:
+    return dezero.cuda.as_cupy(x) if gpu else x
+
+
+def predict(model: Any, loader: Any, gpu: bool) -> Any:
+    """Return the scores (N, 10) of all digits of a loader, in its order."""
+    with dezero.test_mode(), dezero.no_grad():
+        return np.concatenate([dezero.cuda.as_numpy(model(move(x, gpu))) for x, _ in loader])
+
+
+def judge(model: Any, loader: Any, labels: Any, gpu: bool) -> tuple[float, float]:
+    """Return loss and accuracy on all digits of a loader."""
+    scores = predict(model, loader, gpu)
+    labels = labels.astype(int)
+    return float(F.softmax_cross_entropy(scores, labels)), float(F.accuracy(scores, labels))
+
+
+def draw(path: str, model: Any, history: list[tuple[float, ...]], judged: Any, scores: Any) -> None:
+    """Draw loss and accuracy by epoch, the filters of the first layer, and the digits it gets wrong."""
+    from matplotlib.figure import Figure  # no window, no global state: a figure of its own
+
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.2])
+    curves, filters = top.subfigures(1, 2, width_ratios=[1.7, 1])
+    draw_curves(curves, history)
+    draw_filters(filters, dezero.cuda.as_numpy(model.conv1.W))
+    draw_mistakes(bottom, judged, scores)
+    with open_whole(path) as file:
+        figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=100)
+
+
+def draw_curves(figure: Any, history: list[tuple[float, ...]]) -> None:
+    epochs = range(1, len(history) + 1)
+    train_loss, train_accuracy, test_loss, test_accuracy = zip(*history, strict=True)
+    left, right = figure.subplots(1, 2)
+    for axes, train, test, title in (
+        (left, train_loss, test_loss, "loss"),
+        (right, [100 * a for a in train_accuracy], [100 * a for a in test_accuracy], "accuracy, %"),
+    ):
+        axes.plot(epochs, train, "o--", label="training (shifted digits, dropout)", color="tab:gray")
+        axes.plot(epochs, test, "o-", label="test", color="tab:blue")
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+    left.legend()
+    right.annotate(f"{100 * test_accuracy[-1]:.2f} %", (epochs[-1], 100 * test_accuracy[-1]), (0, -18),
+                   textcoords="offset points", ha="right", color="tab:blue")  # fmt: skip
+
+
+def draw_filters(figure: Any, W: Any) -> None:
+    figure.suptitle(f"the {len(W)} filters of the first layer (blue -, red +)")
+    largest = abs(W).max()
+    for axes, kernel in zip(figure.subplots(math.ceil(len(W) / 8), 8).flat, W, strict=False):
+        axes.imshow(kernel[0], cmap="bwr", vmin=-largest, vmax=largest)
+        axes.set(xticks=[], yticks=[])
+
+
+def draw_mistakes(figure: Any, judged: Any, scores: Any, rows: int = 3, columns: int = 12) -> None:
+    labels, guesses = judged.label, scores.argmax(axis=1)
+    p = F.softmax(scores).data
+    wrong = np.flatnonzero(guesses != labels)
+    wrong = wrong[np.argsort(-p[wrong, guesses[wrong]])]  # the surest first
+    shown = min(len(wrong), rows * columns)
+    figure.suptitle(f"{len(wrong)} of {len(labels)} digits it gets wrong{'' if shown == len(wrong) else f', {shown} shown'}: "
+                    "its guess (how sure), and what it is")  # fmt: skip
+    cells = figure.subplots(rows, columns).flat
+    for axes in cells:
+        axes.axis("off")
+    for axes, i in zip(cells, wrong, strict=False):
+        axes.imshow(judged.data[i, 0], cmap="gray_r")
+        axes.set_title(f"{guesses[i]} ({p[i, guesses[i]]:.0%}), is {labels[i]}", fontsize=9)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train a small CNN on handwritten digits.")
+    parser.add_argument(
+        "--dataset", choices=["mini", "mnist"], default="mini", help="6,000 digits carried, or all 60,000"
+    )
+    parser.add_argument(
+        "--data-dir", help="folder of the MNIST files (default: the cache, to which they are downloaded)"
+    )
+    parser.add_argument("--epochs", type=positive(int), default=8)
+    parser.add_argument("--batch-size", type=positive(int), default=64)
+    parser.add_argument("--lr", type=positive(float), default=0.001, help="Adam's alpha at the start (default: 0.001)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hold-out", type=positive(int), metavar="N",
+                        help="judge by the last N training digits, left out of training, and not by the test digits: "
+                             "the way to choose settings")  # fmt: skip
+    device = parser.add_mutually_exclusive_group()
+    device.add_argument("--gpu", action="store_true", help="train on the GPU")
+    device.add_argument("--cpu", dest="gpu", action="store_false", help="train on the CPU (default)")
+    parser.add_argument("--out", default="train_cnn.npz", help="where the weights go (default: train_cnn.npz)")
+    parser.add_argument("--plot", metavar="PNG", help="draw curves, filters and mistakes to this file")
+    args = parser.parse_args()
+    check_args(parser, args)
+    return args
+
+
+def positive(kind: Any) -> Any:
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Find out now what would fail after the training."""
+    if args.data_dir and args.dataset != "mnist":
+        parser.error("--data-dir goes with --dataset mnist; the mini set is carried by the package")
+    for path in filter(None, (args.out, args.plot)):
+        if not Path(path).absolute().parent.is_dir():
+            parser.error(f"there is no folder {Path(path).absolute().parent} to write {path} to")
+    if args.plot:
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError:
+            parser.error("--plot needs matplotlib: pip install 'dezero[plot]'")
+    if args.gpu:
+        try:
+            dezero.cuda.as_cupy(np.zeros(1))
+        except RuntimeError as error:
+            parser.error(f"--gpu: {error}")
+
+
+def main() -> int:
+    args = parse_args()
+    dezero.seed(args.seed)
+    train_set, judged = load_data(args)
+    train_loader = DataLoader(train_set, args.batch_size)
+    judged_loader = DataLoader(judged, 500, shuffle=False)
+    model = CNN()
+    optimizer = optimizers.Adam(args.lr).setup(model)
+
+    history: list[tuple[float, ...]] = []
+    interrupted = False
+    try:
+        for epoch in range(args.epochs):
+            trained = train_epoch(model, optimizer, train_loader, args, epoch)
+            tested = judge(model, judged_loader, judged.label, args.gpu)
+            history.append((*trained, *tested))
+            where = "held-out" if args.hold_out else "test"
+            print(f"epoch {epoch + 1:2}: {where} loss {tested[0]:.4f}, {where} accuracy {tested[1]:.2%}", flush=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        print("\ninterrupted: saving what there is", flush=True)
+
+    if model.fc2.W.data is not None:  # it has seen at least one batch
+        model.save_weights(args.out)
+        print(f"weights: {args.out}")
+    if args.plot and history:
+        draw(args.plot, model, history, judged, predict(model, judged_loader, args.gpu))
+        print(f"picture: {args.plot}")
+    return 130 if interrupted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

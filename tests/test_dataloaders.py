@@ -1,0 +1,226 @@
+"""Batches: their order and draws, their arrays, and the two ways of building them held equal."""
+
+import numpy as np
+import pytest
+
+import dezero.random
+from dezero import cuda
+from dezero.dataloaders import DataLoader, SeqDataLoader
+from dezero.datasets import Dataset
+
+
+class Ten(Dataset):
+    def prepare(self):
+        self.data = np.arange(20, dtype=np.float32).reshape(10, 2)
+        self.label = np.arange(10)
+
+
+class TenByItem(Ten):
+    def __getitem__(self, index):
+        return super().__getitem__(index)
+
+
+PAIRS = [(x, t) for x, t in zip(np.arange(20, dtype=np.float32).reshape(10, 2), np.arange(10), strict=True)]
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    np.random.seed(1)
+
+
+def labels(loader):
+    return [t.tolist() for _, t in loader]
+
+
+def order(loader):
+    return [label for batch in labels(loader) for label in batch]
+
+
+def test_the_order_is_dezeros():
+    loader = DataLoader(Ten(), 3)
+    assert [labels(loader) for _ in range(3)] == [
+        [[2, 9, 6], [4, 0, 3], [1, 7, 8], [5]],
+        [[9, 5, 3], [0, 8, 4], [2, 1, 6], [7]],
+        [[8, 3, 5], [9, 0, 6], [1, 7, 4], [2]],
+    ]
+    assert np.random.rand() == 0.08504421136977791  # four permutations were drawn: one for the epoch to come
+
+
+@pytest.mark.parametrize("loader", [DataLoader(Ten(), 4, shuffle=False), SeqDataLoader(Ten(), 3)])
+def test_without_a_shuffle_nothing_is_drawn(loader):
+    first = labels(loader)
+    assert labels(loader) == first
+    assert np.random.rand() == 0.417022004702574
+
+
+def test_in_order():
+    assert labels(DataLoader(Ten(), 4, shuffle=False)) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_the_order_after_dezero_seed():
+    def orders():
+        dezero.random.seed(7)
+        return labels(DataLoader(Ten(), 3))
+
+    try:
+        assert orders() == orders()
+    finally:
+        dezero.random.seed(None)
+    assert np.random.rand() == 0.417022004702574
+
+
+@pytest.mark.parametrize(
+    "dataset", [Ten(), TenByItem(), PAIRS, tuple(PAIRS)], ids=["table", "item by item", "list", "tuple"]
+)
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_are_arrays_of_their_own(dataset, shuffle):
+    loader = DataLoader(dataset, 4, shuffle)
+    for x, t in loader:
+        np.testing.assert_array_equal(x, np.stack([2 * t, 2 * t + 1], axis=1))
+        assert (x.dtype, t.dtype) == (np.float32, np.arange(1).dtype)
+        assert x.flags.c_contiguous
+        assert x.flags.writeable
+        x[:], t[:] = -1, -1
+    assert sorted(order(loader)) == list(range(10))
+
+
+@pytest.mark.parametrize("base", [Ten, TenByItem])
+def test_batches_of_a_transposed_array_are_contiguous(base):
+    class Transposed(base):
+        def prepare(self):
+            self.data = np.arange(120.0).reshape(4, 3, 10).T
+            self.label = np.arange(20).reshape(2, 10).T
+
+    data = Transposed().data
+    for x, t in DataLoader(Transposed(), 4):
+        np.testing.assert_array_equal(x, data[t[:, 0]])
+        assert x.flags.c_contiguous
+        assert t.flags.c_contiguous
+
+
+def test_sizes():
+    loader = DataLoader(Ten(), np.int64(4))
+    assert (loader.data_size, loader.max_iter, len(loader), loader.batch_size) == (10, 3, 3, 4)
+    assert [len(t) for _, t in loader] == [4, 4, 2]
+    assert [len(t) for _, t in DataLoader(Ten(), 100)] == [10]
+    assert list(DataLoader([], 3)) == []
+
+
+def test_a_loader_is_its_own_iterator():
+    loader = DataLoader(Ten(), 4, shuffle=False)
+    assert iter(loader) is loader
+    assert next(loader)[1].tolist() == [0, 1, 2, 3]
+    assert loader.next()[1].tolist() == [4, 5, 6, 7]
+    assert loader.next()[1].tolist() == [8, 9]
+    with pytest.raises(StopIteration):
+        loader.next()
+    assert next(loader)[1].tolist() == [0, 1, 2, 3]
+
+
+def test_a_new_loop_starts_over_after_a_break():
+    loader = DataLoader(Ten(), 4, shuffle=False)
+    for _ in loader:
+        break
+    assert labels(loader) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_only_a_break_costs_a_shuffle():
+    loader = DataLoader(Ten(), 4)
+    drawn = np.random.RandomState(1)
+    orders = [drawn.permutation(10).tolist() for _ in range(5)]
+    iter(loader)
+    assert order(loader) == orders[0]
+    assert order(loader) == orders[1]
+    assert next(loader)[1].tolist() == orders[2][:4]
+    assert order(loader) == orders[3]
+    loader.reset()  # the order drawn at the end of the epoch is given up for another
+    assert next(loader)[1].tolist() == drawn.permutation(10).tolist()[:4]
+
+
+def test_reset_goes_back():
+    loader = DataLoader(Ten(), 4, shuffle=False)
+    next(loader)
+    loader.reset()
+    assert next(loader)[1].tolist() == [0, 1, 2, 3]
+
+
+def test_sequences_are_read_in_several_places():
+    loader = SeqDataLoader(Ten(), 3)
+    expected = [[0, 3, 6], [1, 4, 7], [2, 5, 8], [3, 6, 9]]
+    assert len(loader) == loader.max_iter == 4
+    assert labels(loader) == expected
+    assert labels(loader) == expected
+    next(loader)
+    assert labels(loader) == expected
+    x, t = next(SeqDataLoader(PAIRS, batch_size=2))
+    assert (x.tolist(), t.tolist()) == ([[0, 1], [10, 11]], [0, 5])
+    assert labels(SeqDataLoader(Ten(), 1)) == [[i] for i in range(10)]
+
+
+def test_without_labels_t_is_none():
+    class Unlabelled(Dataset):
+        def prepare(self):
+            self.data = np.zeros((5, 2))
+
+    assert [(x.shape, t) for x, t in DataLoader(Unlabelled(), 3)] == [((3, 2), None), ((2, 2), None)]
+    assert [t for _, t in DataLoader([(1.0, None), (2.0, None)], 2)] == [None]
+
+
+def test_an_old_programs_dataset_is_read_through_its_own_getitem():
+    class Big(Dataset):
+        def __init__(self):
+            pass  # the book's sets of files never call super().__init__()
+
+        def __getitem__(self, index):
+            return np.full(2, index, np.float32), index * index
+
+        def __len__(self):
+            return 5
+
+    (x, t), (x2, t2) = DataLoader(Big(), 3, shuffle=False)
+    assert x.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert t.tolist() + t2.tolist() == [0, 1, 4, 9, 16]
+    assert (x2.shape, x.dtype) == ((2, 2), np.float32)
+
+
+def test_a_shorter_len_is_honoured():
+    class Four(Ten):
+        def __len__(self):
+            return 4
+
+    assert labels(DataLoader(Four(), 3, shuffle=False)) == [[0, 1, 2], [3]]
+
+
+def test_refusals():
+    with pytest.raises(ValueError, match="DataLoader: batch_size must be at least 1, got 0"):
+        DataLoader(Ten(), 0)
+    with pytest.raises(ValueError, match="SeqDataLoader: batch_size"):
+        SeqDataLoader(Ten(), -1)
+    with pytest.raises(TypeError):
+        DataLoader(Ten(), 2.5)
+    with pytest.raises(TypeError, match=r"pairs \(x, t\), but the dataset gave float"):
+        next(DataLoader([1.0, 2.0], 2))
+    with pytest.raises(ValueError, match=r"every x in one shape, got \(2,\) and \(3,\)"):
+        next(DataLoader([(np.zeros(3), 0), (np.zeros(2), 1)], 2))
+
+
+def test_batches_go_where_they_are_sent(monkeypatch):
+    sent = []
+    monkeypatch.setattr(cuda, "as_cupy", lambda array: sent.append(array) or "on the GPU")
+    loader = DataLoader(Ten(), 3, gpu=True)
+    assert next(loader) == ("on the GPU", "on the GPU")
+    assert [array.shape for array in sent] == [(3, 2), (3,)]
+    loader.to_cpu()
+    assert isinstance(next(loader)[0], np.ndarray)
+    loader.to_gpu()
+    assert next(loader) == ("on the GPU", "on the GPU")
+    sequence = SeqDataLoader([(1.0, None), (2.0, None)], 2, gpu=True)
+    assert next(sequence) == ("on the GPU", None)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not cuda.gpu_enable, reason="no CuPy, or no device")
+def test_batches_on_the_gpu():
+    for x, t in DataLoader(Ten(), 4, gpu=True):
+        assert isinstance(x, cuda.cupy.ndarray)
+        np.testing.assert_array_equal(cuda.as_numpy(x)[:, 0], 2 * cuda.as_numpy(t))
