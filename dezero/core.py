@@ -8,6 +8,7 @@ graph of its own, and can be derived again.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy as copying
 import heapq
@@ -112,6 +113,7 @@ class Variable:
 
     __array_priority__ = 200
     requires_grad = True
+    _is_fresh = False  # whether an operation made the array, and nobody held it before
 
     def __init__(self, data: Any, name: str | None = None) -> None:
         if data is not None and not cuda.is_array(data):
@@ -177,6 +179,8 @@ class Variable:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         # NumPy asks here for `array * v` and for `np.exp(v)`: operators record the graph, the rest must say so.
         operator = _OPERATORS.get(ufunc)
+        if kwargs.get("out") == (inputs[0],):  # `array += v`: the name becomes a Variable, the array stays as it was
+            kwargs = {}
         if operator is None or method != "__call__" or kwargs:
             call = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
             raise TypeError(
@@ -358,7 +362,7 @@ def as_array(x: Any, array_module: Any = np) -> Any:
     >>> as_array(2.0)
     array(2.)
     """
-    return array_module.array(x) if np.isscalar(x) else x
+    return array_module.array(x) if _is_number(x) else x
 
 
 def as_variable(obj: Any) -> Variable:
@@ -368,6 +372,10 @@ def as_variable(obj: Any) -> Variable:
 
 def setup_variable() -> None:
     """Do nothing: Variable's operators are there from the start. Old programs call it."""
+
+
+def _is_number(x: Any) -> bool:
+    return np.isscalar(x) and not isinstance(x, (str, bytes))
 
 
 def is_int(x: Any) -> bool:
@@ -426,7 +434,7 @@ class Function:
         variables = [x if isinstance(x, Variable) else as_operand(_name(node), x, inputs) for x in inputs]
         arrays = _gate(node, [x.data for x in variables])
         ys = node.forward(*arrays)
-        outputs = [_output(node, y) for y in (ys if isinstance(ys, tuple) else (ys,))]
+        outputs = [_output(node, y, arrays) for y in (ys if isinstance(ys, tuple) else (ys,))]
         if _modes.enable_backprop and any(x.requires_grad for x in variables):
             node._record(variables, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
@@ -449,7 +457,7 @@ def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
     """
     if isinstance(x, Variable):
         return x
-    if np.isscalar(x) and not isinstance(x, (str, bytes)):
+    if _is_number(x):
         x = _number_like(x, [cuda.plain(other) for other in others])
     if x is not None and not cuda.is_array(x):
         raise TypeError(f"{operation}: expected Variables, arrays or numbers, got {type(x).__name__} {x!r:.60}")
@@ -478,13 +486,14 @@ def _gate(func: Function, arrays: list[Any]) -> list[Any]:
     return arrays
 
 
-def _output(func: Function, y: Any) -> Variable:
+def _output(func: Function, y: Any, arrays: list[Any]) -> Variable:
     y = as_array(y)
     if not cuda.is_array(y):
-        raise TypeError(
-            f"{type(func).__name__}.forward: must return an array or a tuple of arrays, got {type(y).__name__}"
-        )
-    return Variable(y)
+        name = type(func).__name__
+        raise TypeError(f"{name}.forward: must return an array or a tuple of arrays, got {type(y).__name__}")
+    variable = Variable(y)
+    variable._is_fresh = not any(y is x for x in arrays)
+    return variable
 
 
 def _name(func: Function) -> str:
@@ -510,6 +519,7 @@ def _backpropagate(root: Variable, start: Variable, retain_grad: bool) -> None:
         node = queue.pop()
         gys = _take_output_gradients(node, gradients, retain_grad)
         gxs = _input_gradients(node, gys)
+        holders = collections.Counter((*gys, *node.inputs, *gxs))
         for x, gx in zip(node.inputs, gxs, strict=True):
             if gx is None:
                 continue
@@ -518,12 +528,12 @@ def _backpropagate(root: Variable, start: Variable, retain_grad: bool) -> None:
                 borrowed.discard(x)
             else:
                 gradients[x] = gx
-                if x.creator is None and (gx in gys or gx in node.inputs or gxs.count(gx) > 1):
+                if x.creator is None and holders[gx] > 1:
                     borrowed.add(x)
             queue.push(x.creator)
 
     for leaf, gradient in gradients.items():  # only leaves are left
-        own = gradient if leaf not in borrowed and _owns_memory(gradient.data) else Copy()(gradient)
+        own = gradient if leaf not in borrowed and _has_own_memory(gradient) else Copy()(gradient)
         leaf.grad = own if leaf.grad is None else leaf.grad + own
 
 
@@ -579,8 +589,11 @@ def _input_gradients(node: Any, gys: list[Variable]) -> list[Variable | None]:
 
 def _fit(node: Any, gx: Any, shape: tuple[int, ...], dtype: Any) -> Variable:
     """Give a gradient its input's shape and dtype: what broadcasting spread out in forward is summed here."""
+    gx = as_array(gx)
+    if cuda.is_array(gx):
+        gx = Variable(gx)
     if not isinstance(gx, Variable):
-        gx = Variable(as_array(gx).copy())  # a plain array may be one the Function keeps
+        raise TypeError(f"{type(node).__name__}.backward: must return Variables or arrays, got {type(gx).__name__}")
     if gx.shape != shape:
         gx = _fit_shape(node, gx, shape)
     if dtype.kind != "f":
@@ -605,9 +618,10 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False))
 
 
-def _owns_memory(x: Any) -> bool:
-    """Say whether an array can be a leaf's gradient as it is: its own memory, in C order, to be written to."""
-    return x.flags.owndata and x.flags.c_contiguous and getattr(x.flags, "writeable", True)
+def _has_own_memory(gradient: Variable) -> bool:
+    """Say whether a gradient can be a leaf's as it is: in memory that nobody else knows of, in C order."""
+    flags = gradient.data.flags
+    return gradient._is_fresh and flags.owndata and flags.c_contiguous
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -616,14 +630,20 @@ def _owns_memory(x: Any) -> bool:
 
 
 def _check_broadcast(name: str, x0: Any, x1: Any) -> None:
-    if x0.shape != x1.shape and not _broadcasts(x0.shape, x1.shape) and not _broadcasts(x1.shape, x0.shape):
-        try:
-            np.broadcast_shapes(x0.shape, x1.shape)
-        except ValueError:
-            raise ValueError(
-                f"{name}: shapes {x0.shape} and {x1.shape} cannot broadcast; "
-                "aligned at the right, each pair of sizes must be equal or contain a 1"
-            ) from None
+    if x0 is None or x1 is None:
+        raise TypeError(f"{name}: expected Variables, arrays or numbers, got None")
+    if x0.shape != x1.shape:
+        _check_shapes_broadcast(name, x0.shape, x1.shape)
+
+
+def _check_shapes_broadcast(name: str, shape0: tuple[int, ...], shape1: tuple[int, ...]) -> None:
+    try:
+        np.broadcast_shapes(shape0, shape1)
+    except ValueError:
+        raise ValueError(
+            f"{name}: shapes {shape0} and {shape1} cannot broadcast; "
+            "aligned at the right, each pair of sizes must be equal or contain a 1"
+        ) from None
 
 
 class Add(Function):
@@ -735,16 +755,18 @@ class Power(Function):
         x0, x1 = self.inputs
         gx0 = gx1 = None
         if x0.requires_grad:
-            exponent = x1 - 1 + (x1.data == 0)  # x1 = 0: the factor x1 makes it 0, whatever x0 ** -1 would be
+            exponent = x1 - 1 + ((x0.data == 0) & (x1.data == 0))  # 0 * 0 ** -1 is not a number
             gx0 = gy * x1 * x0**exponent
         if x1.requires_grad:
-            gx1 = gy * x0**x1 * log(x0 + (x0.data == 0))  # x0 = 0: y = 0 all along x1 > 0
+            gx1 = gy * x0**x1 * log(x0 + (x0.data == 0))  # 0 ** x1 is 0 all along x1 > 0
         return gx0, gx1
 
 
 def pow(x: Any, c: Any) -> Variable:
     """y = x ** c, for numbers, arrays or Variables on either side (at least one of them not a number)."""
-    return Pow(c)(x) if np.isscalar(c) else Power()(x, c)
+    if _is_number(c):
+        return Pow(c)(x)
+    return Power()(as_operand("pow", x, [c]), as_operand("pow", c, [x]))
 
 
 class Log(Function):
@@ -794,7 +816,7 @@ class Copy(Function):
 
 class Reshape(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        self.shape = (shape,) if is_int(shape) else tuple(shape)
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
@@ -811,7 +833,8 @@ class Reshape(Function):
 
 def reshape(x: Any, shape: Any) -> Variable:
     """Give `x` another shape of as many elements; one size may be -1 and follows from the others."""
-    return x if isinstance(x, Variable) and x.shape == shape else Reshape(shape)(x)
+    reshaped = Reshape(shape)
+    return x if isinstance(x, Variable) and x.shape == reshaped.shape else reshaped(x)
 
 
 class Transpose(Function):
@@ -819,14 +842,17 @@ class Transpose(Function):
         self.axes = None if axes is None else tuple(axes)
 
     def forward(self, x: Any) -> Any:
-        if self.axes is not None and sorted(a % max(x.ndim, 1) for a in self.axes) != list(range(x.ndim)):
-            raise ValueError(f"transpose: axes {self.axes} must name each of the {x.ndim} axes of x {x.shape} once")
-        return x.transpose(self.axes)
+        try:
+            return x.transpose(self.axes)
+        except ValueError:
+            raise ValueError(
+                f"transpose: axes {self.axes} must name each of the {x.ndim} axes of x {x.shape} once"
+            ) from None
 
     def backward(self, gy: Variable) -> Any:
         if self.axes is None:
             return transpose(gy)
-        return transpose(gy, np.argsort([a % len(self.axes) for a in self.axes]))
+        return transpose(gy, np.argsort([a % len(self.axes) for a in self.axes]).tolist())
 
 
 def transpose(x: Any, axes: Any = None) -> Variable:
@@ -947,12 +973,18 @@ def _kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
     return tuple(1 if i in reduced else n for i, n in enumerate(shape))
 
 
+def _check_axis(name: str, x: Any, axis: Any) -> None:
+    if axis is not None:  # NumPy's check, with the operation's name in front; a number counts as having an axis 0
+        np.lib.array_utils.normalize_axis_tuple(axis, max(x.ndim, 1), argname=name)
+
+
 class Sum(Function):
     def __init__(self, axis: Any = None, keepdims: bool = False) -> None:
         self.axis = tuple(axis) if isinstance(axis, list) else axis
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
+        _check_axis("sum", x, self.axis)
         self.x_shape = x.shape
         return x.sum(axis=self.axis, keepdims=self.keepdims)
 
@@ -968,7 +1000,13 @@ class Max(Function):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
+        self._check("max", x)
         return x.max(axis=self.axis, keepdims=self.keepdims)
+
+    def _check(self, name: str, x: Any) -> None:
+        _check_axis(name, x, self.axis)
+        if x.size == 0 and 0 not in np.shape(x.sum(axis=self.axis)):
+            raise ValueError(f"{name}: x {x.shape} has no element along axis {self.axis}")
 
     def backward(self, gy: Variable) -> Any:
         x, y = self.inputs[0].data, self.outputs[0]().data
@@ -982,26 +1020,28 @@ class Min(Max):
     """y = min(x) over `axis`; elements that tie share the gradient equally."""
 
     def forward(self, x: Any) -> Any:
+        self._check("min", x)
         return x.min(axis=self.axis, keepdims=self.keepdims)
 
 
 class MatMul(Function):
     def forward(self, x: Any, W: Any) -> Any:
         check_product("matmul", x, W)
+        self.x_ndim, self.W_ndim = x.ndim, W.ndim
         return x @ W
 
     def backward(self, gy: Variable) -> Any:
         x, W = self.inputs
         gx = gW = None
-        if W.ndim == 1:  # a vector at the right is a matrix of one column
+        if self.W_ndim == 1:  # a vector at the right is a matrix of one column
             gy = reshape(gy, (*gy.shape, 1))
-        if x.ndim == 1:  # a vector at the left is a matrix of one row
+        if self.x_ndim == 1:  # a vector at the left is a matrix of one row
             gy = reshape(gy, (*gy.shape[:-1], 1, gy.shape[-1]))
         if x.requires_grad:
-            gx = matmul(gy, _swap_last_axes(W) if W.ndim > 1 else reshape(W, (1, -1)))
+            gx = matmul(gy, _swap_last_axes(W) if self.W_ndim > 1 else reshape(W, (1, -1)))
         if W.requires_grad:
-            gW = matmul(_swap_last_axes(x) if x.ndim > 1 else reshape(x, (-1, 1)), gy)
-            gW = reshape(gW, gW.shape[:-1]) if W.ndim == 1 else gW
+            gW = matmul(_swap_last_axes(x) if self.x_ndim > 1 else reshape(x, (-1, 1)), gy)
+            gW = reshape(gW, gW.shape[:-1]) if self.W_ndim == 1 else gW
         return gx, gW
 
 
@@ -1024,6 +1064,7 @@ def check_product(name: str, x: Any, W: Any) -> None:
     rows = W.shape[-2] if W.ndim > 1 else W.shape[0]
     if x.shape[-1] != rows:
         raise ValueError(f"{name}: W takes {rows} features but x has {x.shape[-1]} (x {x.shape}, W {W.shape})")
+    _check_shapes_broadcast(f"{name}: batches", x.shape[:-2], W.shape[:-2])
 
 
 # What NumPy's operators become when a Variable stands on one side of them.
@@ -1035,6 +1076,8 @@ _OPERATORS: dict[Any, Any] = {
     np.power: pow,
     np.negative: neg,
     np.matmul: matmul,
+    np.equal: lambda a, b: a is b,  # identity, as between Variables
+    np.not_equal: lambda a, b: a is not b,
     np.less: lambda a, b: cuda.plain(a) < cuda.plain(b),
     np.less_equal: lambda a, b: cuda.plain(a) <= cuda.plain(b),
     np.greater: lambda a, b: cuda.plain(a) > cuda.plain(b),

@@ -146,8 +146,8 @@ def draw_mistakes(figure: Any, judged: Any, scores: Any, rows: int = 3, columns:
     wrong = np.flatnonzero(guesses != labels)
     wrong = wrong[np.argsort(-p[wrong, guesses[wrong]])]  # the surest first
     shown = min(len(wrong), rows * columns)
-    figure.suptitle(f"{len(wrong)} of {len(labels)} digits it gets wrong{'' if shown == len(wrong) else f', {shown} shown'}: "
-                    "its guess (how sure), and what it is")  # fmt: skip
+    title = f"{len(wrong)} of {len(labels)} digits it gets wrong: its guess (how sure), and what it is"
+    figure.suptitle(title if shown == len(wrong) else f"{title}; the surest {shown}")
     cells = figure.subplots(rows, columns).flat
     for axes in cells:
         axes.axis("off")
