@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +36,9 @@ def plot_dot_graph(output: Variable, verbose: bool = True, to_file: str = "graph
 
     Returns an IPython image where IPython is running. Raises RuntimeError when there is no `dot` program or it fails.
     """
+    import shutil
+    import subprocess
+
     dot = shutil.which("dot")
     if dot is None:
         raise RuntimeError(

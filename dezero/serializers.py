@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -74,12 +73,14 @@ def _npz_path(path: Any) -> str:
 
 
 def _read_npz(path: Any) -> dict[str, Any]:
+    from zipfile import BadZipFile
+
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"load_weights: there is no file {os.fspath(path)}") from None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, AttributeError, BadZipFile) as error:
         raise ValueError(f"load_weights: {os.fspath(path)} is not an npz file of arrays: {error}") from error
 
 

@@ -5,6 +5,10 @@ element [n, c, i, j, oh, ow] is what the kernel's cell (i, j) sees in window (oh
 product over (C, KH, KW), a pooling a reduction over (KH, KW), and a gradient runs the same way back through `col2im`,
 which adds every window back to where it came from.
 
+A convolution makes one matrix of the whole batch, rows (C, KH, KW) and columns (N, OH, OW), so that it is one large
+product: many small ones, each on several threads, crawl when another program wants the cores. What comes out of it
+therefore lies in memory as (OC, N, OH, OW); the axes are (N, OC, OH, OW), as everywhere.
+
 Sizes: x (N, C, H, W), W (OC, C, KH, KW), y and gy (N, OC, OH, OW). `kernel_size`, `stride` and `pad` are pairs.
 Source of the idea: Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
 processing", 2006.
@@ -19,13 +23,17 @@ import numpy as np
 Pair = tuple[int, int]
 
 
-def im2col(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, pad_value: Any = 0) -> Any:
-    """x (N, C, H, W) -> (N, C, KH, KW, OH, OW); what lies outside the image is `pad_value`."""
+def _windows(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, pad_value: Any = 0) -> Any:
+    """Return all windows of the padded images, (N, C, OH, OW, KH, KW), without copying one."""
     PH, PW = pad
     if PH or PW:
         x = np.pad(x, ((0, 0), (0, 0), (PH, PH), (PW, PW)), constant_values=pad_value)
-    windows = np.lib.stride_tricks.sliding_window_view(x, kernel_size, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
-    return np.ascontiguousarray(windows.transpose(0, 1, 4, 5, 2, 3))
+    return np.lib.stride_tricks.sliding_window_view(x, kernel_size, axis=(2, 3))[:, :, :: stride[0], :: stride[1]]
+
+
+def im2col(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, pad_value: Any = 0) -> Any:
+    """x (N, C, H, W) -> (N, C, KH, KW, OH, OW); what lies outside the image is `pad_value`."""
+    return np.ascontiguousarray(_windows(x, kernel_size, stride, pad, pad_value).transpose(0, 1, 4, 5, 2, 3))
 
 
 def col2im(col: Any, image_size: Pair, stride: Pair, pad: Pair) -> Any:
@@ -42,29 +50,39 @@ def col2im(col: Any, image_size: Pair, stride: Pair, pad: Pair) -> Any:
 def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair) -> Any:
     """y[n, oc] = sum over c of x[n, c] correlated with W[oc, c], plus b[oc]; b may be None."""
     OC, _, KH, KW = W.shape
-    col = im2col(x, (KH, KW), stride, pad)
-    N, OH, OW = len(x), col.shape[4], col.shape[5]
-    y = W.reshape(OC, -1) @ col.reshape(N, -1, OH * OW)
+    windows = _windows(x, (KH, KW), stride, pad)
+    N, _, OH, OW = windows.shape[:4]
+    y = W.reshape(OC, -1) @ _columns(windows)
     if b is not None:
         y += b[:, None]
-    return y.reshape(N, OC, OH, OW)
+    return y.reshape(OC, N, OH, OW).transpose(1, 0, 2, 3)
 
 
 def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair) -> Any:
     """conv2d backward in x: x (N, C, H, W), W (C, OC, KH, KW) -> (N, OC, *outsize); a pixel spreads over its window."""
     N, C, H, W_ = x.shape
     _, OC, KH, KW = W.shape
-    col = W.reshape(C, -1).T @ x.reshape(N, C, -1)
-    y = col2im(col.reshape(N, OC, KH, KW, H, W_), outsize, stride, pad)
+    col = W.reshape(C, -1).T @ _rows(x)
+    y = col2im(col.reshape(OC, KH, KW, N, H, W_).transpose(3, 0, 1, 2, 4, 5), outsize, stride, pad)
     return y if b is None else y + b[:, None, None]
 
 
 def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:
     """conv2d backward in W: x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C, KH, KW)."""
-    N, OC, OH, OW = gy.shape
-    col = im2col(x, kernel_size, stride, pad)[..., :OH, :OW]
-    gW = gy.reshape(N, OC, -1) @ col.reshape(N, -1, OH * OW).transpose(0, 2, 1)
-    return gW.sum(axis=0).reshape(OC, x.shape[1], *kernel_size)
+    windows = _windows(x, kernel_size, stride, pad)
+    return (_rows(gy) @ _columns(windows).T).reshape(gy.shape[1], x.shape[1], *kernel_size)
+
+
+def _columns(windows: Any) -> Any:
+    """(N, C, OH, OW, KH, KW) -> the matrix (C*KH*KW, N*OH*OW)."""
+    N, C, OH, OW, KH, KW = windows.shape
+    return windows.transpose(1, 4, 5, 0, 2, 3).reshape(C * KH * KW, N * OH * OW)
+
+
+def _rows(images: Any) -> Any:
+    """(N, C, H, W) -> the matrix (C, N*H*W)."""
+    N, C, H, W = images.shape
+    return images.transpose(1, 0, 2, 3).reshape(C, N * H * W)
 
 
 def max_pool(x: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> tuple[Any, Any]:
