@@ -13,6 +13,7 @@ import contextlib
 import copy as copying
 import heapq
 import itertools
+import re
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -179,9 +180,8 @@ class Variable:
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         # NumPy asks here for `array * v` and for `np.exp(v)`: operators record the graph, the rest must say so.
         operator = _OPERATORS.get(ufunc)
-        if kwargs.get("out") == (inputs[0],):  # `array += v`: the name becomes a Variable, the array stays as it was
-            kwargs = {}
-        if operator is None or method != "__call__" or kwargs:
+        in_place = list(kwargs) == ["out"] and kwargs["out"][0] is inputs[0]  # `array += v` makes a Variable, too
+        if operator is None or method != "__call__" or (kwargs and not in_place):
             call = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
             raise TypeError(
                 f"{call}: would lose the graph of a Variable; use F.{ufunc.__name__} of dezero.functions, "
@@ -421,6 +421,12 @@ class Function:
     inputs: Any = None
     outputs: Any = None
     generation = 0
+    operation = "function"  # what errors call it
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "operation" not in vars(cls):  # SoftmaxCrossEntropy: softmax_cross_entropy
+            cls.operation = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
 
     def forward(self, *xs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward method")
@@ -431,9 +437,13 @@ class Function:
     def __call__(self, *inputs: Any) -> Any:
         # A Function that is called again records a node of its own; the first call keeps its state and `creator`.
         node = self if self.inputs is None else copying.copy(self)
-        variables = [x if isinstance(x, Variable) else as_operand(_name(node), x, inputs) for x in inputs]
-        arrays = _gate(node, [x.data for x in variables])
-        ys = node.forward(*arrays)
+        variables = [x if isinstance(x, Variable) else _constant(node.operation, x, inputs) for x in inputs]
+        arrays = _gate(node.operation, [x.data for x in variables])
+        try:
+            ys = node.forward(*arrays)
+        except (AttributeError, TypeError) as error:
+            _explain_none(node.operation, arrays, error)
+            raise
         outputs = [_output(node, y, arrays) for y in (ys if isinstance(ys, tuple) else (ys,))]
         if _modes.enable_backprop and any(x.requires_grad for x in variables):
             node._record(variables, outputs)
@@ -451,12 +461,16 @@ class Function:
 
 
 def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
-    """Return `x` as an operation takes it: a Variable as it is; an array, a number or None as a constant.
+    """Return `x` as an operation takes it: a Variable as it is; an array or a number as a constant.
 
     A constant is a Variable that never receives a gradient. A number takes its dtype from the `others` beside it.
     """
-    if isinstance(x, Variable):
-        return x
+    if x is None:
+        raise TypeError(f"{operation}: expected Variables, arrays or numbers, got None")
+    return x if isinstance(x, Variable) else _constant(operation, x, others)
+
+
+def _constant(operation: str, x: Any, others: Sequence[Any]) -> Variable:
     if _is_number(x):
         x = _number_like(x, [cuda.plain(other) for other in others])
     if x is not None and not cuda.is_array(x):
@@ -469,21 +483,33 @@ def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
 def _number_like(number: Any, others: list[Any]) -> Any:
     """Make an array of a number, of the dtype the other arrays ask for: float32 * 2.0 is float32, int * 0.5 float64."""
     arrays = [x for x in others if cuda.is_array(x)]
-    number = number.item() if isinstance(number, np.generic) else number
+    number = as_python_number(number)
     if not arrays:
         return np.array(number)
     dtype = np.result_type(*(x.dtype for x in arrays), number)
     return cuda.get_array_module(arrays[0]).array(number, dtype)
 
 
-def _gate(func: Function, arrays: list[Any]) -> list[Any]:
+def as_python_number(x: Any) -> Any:
+    """Return a NumPy scalar as Python's int or float, which promotes no array; all else as it is."""
+    return x.item() if isinstance(x, np.generic) else x
+
+
+def _gate(operation: str, arrays: list[Any]) -> list[Any]:
     """Look at all arrays of an operation once, so that no operation has to: one device, one floating dtype."""
-    cuda.check_same_device(_name(func), arrays)
+    cuda.check_same_device(operation, arrays)
     floats = {x.dtype for x in arrays if x is not None and x.dtype.kind == "f"}
     if len(floats) > 1:
         dtype = np.result_type(*floats)
         arrays = [x.astype(dtype) if x is not None and x.dtype.kind == "f" else x for x in arrays]
     return arrays
+
+
+def _explain_none(operation: str, arrays: list[Any], error: Exception) -> None:
+    """Raise a TypeError that says so when an operation failed over an input that has no array."""
+    for i, x in enumerate(arrays):
+        if x is None:
+            raise TypeError(f"{operation}: expected Variables, arrays or numbers, got None as argument {i}") from error
 
 
 def _output(func: Function, y: Any, arrays: list[Any]) -> Variable:
@@ -494,10 +520,6 @@ def _output(func: Function, y: Any, arrays: list[Any]) -> Variable:
     variable = Variable(y)
     variable._is_fresh = not any(y is x for x in arrays)
     return variable
-
-
-def _name(func: Function) -> str:
-    return type(func).__name__.lower()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -630,8 +652,6 @@ def _has_own_memory(gradient: Variable) -> bool:
 
 
 def _check_broadcast(name: str, x0: Any, x1: Any) -> None:
-    if x0 is None or x1 is None:
-        raise TypeError(f"{name}: expected Variables, arrays or numbers, got None")
     if x0.shape != x1.shape:
         _check_shapes_broadcast(name, x0.shape, x1.shape)
 
@@ -732,7 +752,7 @@ class Pow(Function):
     """y = x ** c for a number c."""
 
     def __init__(self, c: Any) -> None:
-        self.c = c.item() if isinstance(c, np.generic) else c
+        self.c = as_python_number(c)
 
     def forward(self, x: Any) -> Any:
         return x**self.c
@@ -746,6 +766,8 @@ class Pow(Function):
 
 class Power(Function):
     """y = x0 ** x1 for two arrays."""
+
+    operation = "pow"
 
     def forward(self, x0: Any, x1: Any) -> Any:
         _check_broadcast("pow", x0, x1)
@@ -784,6 +806,8 @@ def log(x: Any) -> Variable:
 
 
 class AsType(Function):
+    operation = "astype"
+
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
 
@@ -973,7 +997,7 @@ def _kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
     return tuple(1 if i in reduced else n for i, n in enumerate(shape))
 
 
-def _check_axis(name: str, x: Any, axis: Any) -> None:
+def check_axis(name: str, x: Any, axis: Any) -> None:
     if axis is not None:  # NumPy's check, with the operation's name in front; a number counts as having an axis 0
         np.lib.array_utils.normalize_axis_tuple(axis, max(x.ndim, 1), argname=name)
 
@@ -984,7 +1008,7 @@ class Sum(Function):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
-        _check_axis("sum", x, self.axis)
+        check_axis("sum", x, self.axis)
         self.x_shape = x.shape
         return x.sum(axis=self.axis, keepdims=self.keepdims)
 
@@ -1004,7 +1028,7 @@ class Max(Function):
         return x.max(axis=self.axis, keepdims=self.keepdims)
 
     def _check(self, name: str, x: Any) -> None:
-        _check_axis(name, x, self.axis)
+        check_axis(name, x, self.axis)
         if x.size == 0 and 0 not in np.shape(x.sum(axis=self.axis)):
             raise ValueError(f"{name}: x {x.shape} has no element along axis {self.axis}")
 
@@ -1025,6 +1049,8 @@ class Min(Max):
 
 
 class MatMul(Function):
+    operation = "matmul"
+
     def forward(self, x: Any, W: Any) -> Any:
         check_product("matmul", x, W)
         self.x_ndim, self.W_ndim = x.ndim, W.ndim

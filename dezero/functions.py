@@ -41,9 +41,11 @@ from dezero.core import (
     add,
     as_array,
     as_operand,
+    as_python_number,
     as_variable,
     astype,
     broadcast_to,
+    check_axis,
     check_product,
     div,
     get_item,
@@ -143,8 +145,8 @@ def exp(x: Any) -> Variable:
 
 class Clip(Function):
     def __init__(self, x_min: Any, x_max: Any) -> None:
-        self.x_min = x_min
-        self.x_max = x_max
+        self.x_min = as_python_number(x_min)
+        self.x_max = as_python_number(x_max)
 
     def forward(self, x: Any) -> Any:
         return cuda.get_array_module(x).clip(x, self.x_min, self.x_max)
@@ -294,6 +296,8 @@ def sigmoid_simple(x: Any) -> Variable:
 
 
 class ReLU(Function):
+    operation = "relu"
+
     def forward(self, x: Any) -> Any:
         return cuda.get_array_module(x).maximum(x, x.dtype.type(0))
 
@@ -307,8 +311,10 @@ def relu(x: Any) -> Variable:
 
 
 class LeakyReLU(Function):
+    operation = "leaky_relu"
+
     def __init__(self, slope: float) -> None:
-        self.slope = slope
+        self.slope = as_python_number(slope)
 
     def forward(self, x: Any) -> Any:
         return cuda.get_array_module(x).where(x > 0, x, x * self.slope)
@@ -328,6 +334,7 @@ class Softmax(Function):
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
+        check_axis("softmax", x, self.axis)
         xp = cuda.get_array_module(x)
         y = xp.exp(x - x.max(axis=self.axis, keepdims=True))  # less the largest: exp of a large x overflows
         return y / y.sum(axis=self.axis, keepdims=True)
@@ -358,6 +365,7 @@ class LogSoftmax(Function):
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
+        check_axis("log_softmax", x, self.axis)
         return x - logsumexp_array(x, self.axis)
 
     def backward(self, gy: Variable) -> Any:
@@ -386,8 +394,8 @@ class BatchNorm(Function):
     def __init__(self, mean: Any, var: Any, decay: float, eps: float) -> None:
         self.running_mean = mean
         self.running_var = var
-        self.decay = decay
-        self.eps = eps
+        self.decay = as_python_number(decay)
+        self.eps = as_python_number(eps)
 
     def forward(self, x: Any, gamma: Any, beta: Any) -> Any:
         _check_batch_norm(x, gamma, beta, self.running_mean, self.running_var)
@@ -399,7 +407,7 @@ class BatchNorm(Function):
             self._update_running(mean, var, x.size // gamma.size)
         else:
             # copies: training goes on changing the running arrays in place
-            mean, var = self.running_mean.astype(x.dtype), self.running_var.astype(x.dtype)
+            mean, var = self.running_mean.astype(gamma.dtype), self.running_var.astype(gamma.dtype)
             self.mean, self.std = mean.reshape(self.channels), self._std(var).reshape(self.channels)
         scale = gamma / self._std(var)
         return x * scale.reshape(self.channels) + (beta - mean * scale).reshape(self.channels)
@@ -468,9 +476,10 @@ def dropout(x: Any, dropout_ratio: float = 0.5) -> Variable:
     """
     if not 0 <= dropout_ratio <= 1:
         raise ValueError(f"dropout: dropout_ratio must lie in 0..1, got {dropout_ratio}")
+    x = as_operand("dropout", x)
     if not Config.train:
         return as_variable(x)
-    x = as_operand("dropout", x)
+    dropout_ratio = as_python_number(dropout_ratio)
     keep = cuda.get_array_module(x).asarray(random.uniform(*x.shape) > dropout_ratio)
     return x * (keep.astype(x.dtype) * (1 / (1 - dropout_ratio) if dropout_ratio < 1 else 0.0))
 
@@ -481,8 +490,11 @@ def embed_id(x: Any, W: Any) -> Variable:
     Raises TypeError when ids are not integers, IndexError when one is not in 0..V-1.
     """
     ids = cuda.plain(x)
-    if getattr(ids, "dtype", np.asarray(ids).dtype).kind not in "iu":
-        raise TypeError(f"embed_id: ids must be integers, got {getattr(ids, 'dtype', type(ids).__name__)}")
+    if not cuda.is_array(ids):
+        ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"embed_id: ids must be integers, got {ids.dtype}")
+    _check_range(IndexError, "embed_id: ids", ids, len(W))
     return get_item(W, ids)
 
 
@@ -495,7 +507,7 @@ class MeanSquaredError(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
         _check_squared_error(x0, x1)
         difference = x0 - x1
-        return (difference**2).sum() / difference.dtype.type(len(difference))
+        return (difference**2).sum() / len(difference)
 
     def backward(self, gy: Variable) -> Any:
         x0, x1 = self.inputs
@@ -509,6 +521,9 @@ def mean_squared_error(x0: Any, x1: Any) -> Variable:
 
     One may broadcast to the other's shape. Raises ValueError when both would grow: (N, 1) and (N,) make (N, N).
     """
+    x0, x1 = as_operand("mean_squared_error", x0), as_operand("mean_squared_error", x1)
+    if x0.dtype.kind != "f" and x1.dtype.kind != "f":
+        x0 = astype(x0, np.float64)  # the squares of small integers overflow
     return MeanSquaredError()(x0, x1)
 
 
@@ -577,11 +592,14 @@ def _check_labels(x: Any, t: Any) -> None:
         raise ValueError(f"softmax_cross_entropy: x {x.shape} is empty, so there is no loss to average")
     if t.dtype.kind not in "iu":
         raise TypeError(f"softmax_cross_entropy: labels must be integers, got {t.dtype}; use t.astype(int)")
-    if isinstance(t, np.ndarray) and (t.min() < 0 or t.max() >= x.shape[1]):  # on a GPU, looking would stop the stream
-        bad = int(np.flatnonzero((t.ravel() < 0) | (t.ravel() >= x.shape[1]))[0])
-        raise ValueError(
-            f"softmax_cross_entropy: labels must lie in 0..{x.shape[1] - 1}, got {t.ravel()[bad]} at index {bad}"
-        )
+    _check_range(ValueError, "softmax_cross_entropy: labels", t, x.shape[1])
+
+
+def _check_range(error: type[Exception], what: str, ids: Any, size: int) -> None:
+    """Raise `error` when an id is not in 0..size-1. On a GPU, looking would stop the stream."""
+    if isinstance(ids, np.ndarray) and ids.size and (ids.min() < 0 or ids.max() >= size):
+        bad = int(np.flatnonzero((ids.ravel() < 0) | (ids.ravel() >= size))[0])
+        raise error(f"{what} must lie in 0..{size - 1}, got {ids.ravel()[bad]} at index {bad}")
 
 
 class SigmoidCrossEntropy(Function):
@@ -589,7 +607,7 @@ class SigmoidCrossEntropy(Function):
         xp = cuda.get_array_module(x)
         # -t log p - (1 - t) log(1 - p) for p = sigmoid(x), arranged so that exp never overflows
         losses = xp.maximum(x, 0) - x * t + xp.log1p(xp.exp(-abs(x)))
-        return losses.sum() / x.dtype.type(len(x))
+        return losses.sum() / len(x)
 
     def backward(self, gy: Variable) -> Any:
         x, t = self.inputs
@@ -622,10 +640,14 @@ def binary_cross_entropy(p: Any, t: Any) -> Variable:
 
 
 def _targets(operation: str, x: Any, t: Any) -> tuple[Variable, Variable]:
-    """Reshape targets to the shape of `x` when their ranks differ, and check that they fit."""
+    """Give targets the dtype of `x`, and its shape when their ranks differ; check that they fit."""
     x, t = as_operand(operation, x), as_operand(operation, t)
-    if x.ndim != t.ndim and x.size == t.size:
-        t = reshape(t, x.shape)
+    shape = x.shape if x.ndim != t.ndim and x.size == t.size else t.shape
+    dtype = x.dtype if x.dtype.kind == "f" and t.dtype.kind != "f" else t.dtype
+    if t.requires_grad:
+        t = astype(reshape(t, shape), dtype)
+    else:
+        t = as_operand(operation, t.data.reshape(shape).astype(dtype))  # still a constant
     if x.shape != t.shape:
         raise ValueError(f"{operation}: expected x and t of one shape, got x {x.shape} and t {t.shape}")
     if x.ndim == 0 or len(x) == 0:
@@ -639,7 +661,7 @@ def accuracy(y: Any, t: Any) -> Variable:
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     variable(0.5)
     """
-    y, t = cuda.plain(y), cuda.plain(t)
+    y, t = as_operand("accuracy", y).data, as_operand("accuracy", t).data
     if y.ndim != 2 or t.size != len(y) or t.size == 0:
         raise ValueError(
             f"accuracy: expected scores y (N, C) and labels t (N,), N > 0, got y {y.shape} and t {t.shape}"

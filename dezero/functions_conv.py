@@ -31,7 +31,7 @@ def pair(x: Any) -> Pair:
 
 def _pair(operation: str, what: str, x: Any, at_least: int | None) -> Pair:
     values = (x, x) if is_int(x) else x
-    if not isinstance(values, (tuple, list)) or len(values) != 2 or not all(is_int(v) for v in values):
+    if not isinstance(values, tuple) or len(values) != 2 or not all(is_int(v) for v in values):
         raise ValueError(f"{operation}: {what} must be an int or a pair of ints (height, width), got {x!r}")
     if at_least is not None and min(values) < at_least:
         raise ValueError(f"{operation}: {what} must be at least {at_least}, got {x!r}")
@@ -123,6 +123,8 @@ class Col2im(Function):
         self.to_matrix = to_matrix
 
     def forward(self, col: Any) -> Any:
+        if len(self.input_shape) != 4:
+            raise ValueError(f"col2im: input_shape must be (N, C, H, W), got {self.input_shape}")
         N, C, H, W = self.input_shape
         OH, OW = self.window.counts((H, W))
         KH, KW = self.window.kernel_size
@@ -271,6 +273,8 @@ def deconv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, outsi
 
 class Conv2DGradW(Function):
     """The gradient of conv2d in W: x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C, KH, KW); linear in x and in gy."""
+
+    operation = "conv2d_grad_w"
 
     def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> None:
         self.window = Window.check("conv2d_grad_w", kernel_size, stride, pad)

@@ -36,20 +36,20 @@ class Optimizer:
         if not hasattr(target, "params"):
             raise TypeError(f"{type(self).__name__}.setup: expected a Layer or Model, got {type(target).__name__}")
         self.target = target
-        self.state = {}
+        self.state, self._names = {}, {}
         return self
 
     def update(self) -> None:
         """Run the hooks on all parameters that have a gradient, then change each that still has one."""
         if self.target is None:
             raise ValueError(f"{type(self).__name__}.update: there is nothing to update; call setup(model) first")
-        params = [param for param in self._named_target_params() if param.grad is not None]
+        params = [param for param in self.target.params() if not getattr(param, "is_buffer", False)]
+        self._name_params(params)
         for hook in self.hooks:
-            hook(params)
-        for param in params:
-            if param.grad is not None:
-                self._check_floating(param)
-                self.update_one(param)
+            hook(_with_gradient(params))
+        for param in _with_gradient(params):
+            self._check_floating(param)
+            self.update_one(param)
 
     def _check_floating(self, param: Any) -> None:
         if param.dtype.kind != "f":
@@ -58,12 +58,18 @@ class Optimizer:
                 "which cannot take small steps; make it floating: data.astype(np.float32)"
             )
 
-    def _named_target_params(self) -> list[Any]:
-        if hasattr(self.target, "named_params"):
-            self._names = {param: name for name, param in self.target.named_params()}
-        else:
-            self._names = {param: str(i) for i, param in enumerate(self.target.params())}
-        return list(self._names)
+    def _name_params(self, params: list[Any]) -> None:
+        """Give each parameter that is new a name, which it keeps: its name in the target, or else a number."""
+        new = [param for param in params if param not in self._names]
+        if not new:
+            return
+        named = self.target.named_params() if hasattr(self.target, "named_params") else ()
+        names = {param: name for name, param in named}
+        taken = set(self._names.values())
+        for param in new:
+            name = names.get(param, str(len(taken)))
+            self._names[param] = name if name not in taken else f"{name}#{len(taken)}"
+            taken.add(self._names[param])
 
     def update_one(self, param: Any) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no update_one method")
@@ -80,6 +86,10 @@ class Optimizer:
             if name not in kept:
                 kept[name] = xp.zeros_like(param.data)
         return [kept[name] for name in names]
+
+
+def _with_gradient(params: list[Any]) -> list[Any]:
+    return [param for param in params if param.grad is not None]
 
 
 class SGD(Optimizer):

@@ -40,11 +40,13 @@ def save_weights(layer: Any, path: Any) -> None:
 
     Parameters that have no data yet, because their layer was never called, are left out.
     """
-    arrays: dict[str, Any] = {
-        name: cuda.as_numpy(param.data) for name, param in layer.named_params() if param.data is not None
-    }
-    with open_whole(_npz_path(path)) as file:
-        np.savez_compressed(file, **arrays)
+    from zipfile import ZIP_DEFLATED, ZipFile
+
+    with open_whole(_npz_path(path)) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
+        for name, param in layer.named_params():
+            if param.data is not None:  # an npz file is a zip of npy files
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, cuda.as_numpy(param.data), allow_pickle=False)
 
 
 def load_weights(layer: Any, path: Any) -> None:
@@ -53,7 +55,7 @@ def load_weights(layer: Any, path: Any) -> None:
     Raises FileNotFoundError when there is no such file, ValueError when it is no npz file of arrays or its names and
     shapes are not those of the layer.
     """
-    path = path if os.path.exists(path) else _npz_path(path)
+    path = path if os.path.isfile(path) else _npz_path(path)
     arrays = _read_npz(path)
     params = dict(layer.named_params())
     problems = _misfits(params, arrays)
@@ -73,15 +75,22 @@ def _npz_path(path: Any) -> str:
 
 
 def _read_npz(path: Any) -> dict[str, Any]:
+    import zlib
     from zipfile import BadZipFile
 
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: _array(archive[name]) for name in archive.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"load_weights: there is no file {os.fspath(path)}") from None
-    except (ValueError, EOFError, AttributeError, BadZipFile) as error:
+    except (ValueError, EOFError, AttributeError, TypeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"load_weights: {os.fspath(path)} is not an npz file of arrays: {error}") from error
+
+
+def _array(x: Any) -> Any:
+    if not isinstance(x, np.ndarray):  # what is no npy file in the archive comes as bytes
+        raise ValueError("it holds something else")
+    return x
 
 
 def _misfits(params: dict[str, Any], arrays: dict[str, Any]) -> list[str]:

@@ -113,6 +113,8 @@ def numerical_grad(f: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> 
     eps = 1e-4
     original = cuda.plain(x)
     host = np.array(cuda.as_numpy(original))
+    if host.dtype.kind != "f":
+        host = host.astype(np.float64)  # an integer cannot take a small step
     xp = cuda.get_array_module(original)
     gradient = np.zeros_like(host)
     for index in np.ndindex(host.shape):

@@ -133,7 +133,7 @@ def draw_curves(figure: Any, history: list[tuple[float, ...]]) -> None:
 
 
 def draw_filters(figure: Any, W: Any) -> None:
-    figure.suptitle(f"the {len(W)} filters of the first layer (blue -, red +)")
+    figure.suptitle(f"the {len(W)} filters of the first layer: red adds, blue subtracts")
     largest = abs(W).max()
     for axes, kernel in zip(figure.subplots(math.ceil(len(W) / 8), 8).flat, W, strict=False):
         axes.imshow(kernel[0], cmap="bwr", vmin=-largest, vmax=largest)
@@ -148,7 +148,7 @@ def draw_mistakes(figure: Any, judged: Any, scores: Any, rows: int = 3, columns:
     shown = min(len(wrong), rows * columns)
     title = f"{len(wrong)} of {len(labels)} digits it gets wrong: its guess (how sure), and what it is"
     figure.suptitle(title if shown == len(wrong) else f"{title}; the surest {shown}")
-    cells = figure.subplots(rows, columns).flat
+    cells = list(figure.subplots(rows, columns).flat)
     for axes in cells:
         axes.axis("off")
     for axes, i in zip(cells, wrong, strict=False):
@@ -164,9 +164,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--data-dir", help="folder of the MNIST files (default: the cache, to which they are downloaded)"
     )
-    parser.add_argument("--epochs", type=positive(int), default=8)
-    parser.add_argument("--batch-size", type=positive(int), default=64)
-    parser.add_argument("--lr", type=positive(float), default=0.001, help="Adam's alpha at the start (default: 0.001)")
+    parser.add_argument("--epochs", type=positive(int), default=12)
+    parser.add_argument("--batch-size", type=positive(int), default=32)
+    parser.add_argument("--lr", type=positive(float), default=0.002, help="Adam's alpha at the start (default: 0.002)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hold-out", type=positive(int), metavar="N",
                         help="judge by the last N training digits, left out of training, and not by the test digits: "

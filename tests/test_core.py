@@ -292,6 +292,22 @@ def test_an_array_in_place_operator_becomes_a_variable():
     np.testing.assert_array_equal(x.grad.data, [1.0, 1.0])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"out": np.zeros(2)}, {"where": np.array([True, False])}, {"dtype": np.float32}],
+    ids=lambda options: next(iter(options)),
+)
+def test_a_ufunc_with_options_is_refused(options):
+    with pytest.raises(TypeError, match=r"np\.add: .*F\.add"):
+        np.add(np.ones(2), var(1.0, 2.0), **options)
+
+
+def test_an_in_place_ufunc_with_a_mask_is_refused():
+    array = np.zeros(2)
+    with pytest.raises(TypeError, match=r"np\.add: .*F\.add"):
+        np.add(array, var(1.0, 2.0), out=array, where=np.array([True, False]))
+
+
 def test_matmul_operator_from_both_sides():
     a, x = np.arange(6.0).reshape(2, 3), Variable(np.ones((3, 2)))
     np.testing.assert_array_equal((a @ x).data, a @ x.data)
@@ -906,6 +922,23 @@ def test_intermediate_gradients_are_dropped():
     assert (t.grad, y.grad) == (None, None)
 
 
+def test_a_starting_gradient_is_dropped_too():
+    x = var(2.0)
+    y = x * 3.0
+    y.grad = Variable(np.array(10.0))
+    y.backward()
+    assert y.grad is None
+
+
+def test_a_later_backward_drops_what_an_earlier_one_retained():
+    x = var(2.0)
+    t = x * 3.0
+    y = t * t
+    y.backward(retain_grad=True)
+    y.backward()
+    assert (t.grad, y.grad) == (None, None)
+
+
 def test_retain_grad_keeps_them():
     x = var(2.0)
     t = x * 3.0
@@ -1002,11 +1035,30 @@ def test_unchain_backward_cuts_everything_behind():
     assert x.grad is None
 
 
-def test_unchain_backward_visits_a_wide_lattice_once():
-    y = var(1.0)
-    for _ in range(200):
-        y = y + y  # 2**200 paths
+def lattice(x, levels):
+    """x + x, added to itself again and again: 2 ** levels paths lead to x."""
+    for _ in range(levels):
+        x = x + x
+    return x
+
+
+def test_unchain_backward_visits_each_variable_once(monkeypatch):
+    y = lattice(var(1.0), 18)
+    cut = []
+    monkeypatch.setattr(Variable, "unchain", lambda self: (cut.append(self), setattr(self, "creator", None)))
     y.unchain_backward()
+    assert len(cut) == len(set(cut)) == 17
+
+
+def test_backward_visits_each_function_once(monkeypatch):
+    x = var(1.0)
+    y = lattice(x, 18)
+    visited = []
+    plain_backward = core.Add.backward
+    monkeypatch.setattr(core.Add, "backward", lambda self, gy: (visited.append(self), plain_backward(self, gy))[1])
+    y.backward()
+    assert len(visited) == 18
+    assert float(x.grad) == 2.0**18
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -24,19 +24,19 @@ def for_array(x: Any) -> Any:
     return reference
 
 
-def conv_outsize(size: int, kernel: int, stride: int, pad: int) -> int:
-    """How many windows of `kernel` fit along an axis: floor((size + 2 pad - kernel) / stride) + 1.
+def conv_outsize(input_size: int, kernel_size: int, stride: int, pad: int) -> int:
+    """How many windows of `kernel_size` fit along an axis: floor((input_size + 2 pad - kernel_size) / stride) + 1.
 
     >>> conv_outsize(28, 3, 1, 1)
     28
     """
-    return (size + 2 * pad - kernel) // stride + 1
+    return (input_size + 2 * pad - kernel_size) // stride + 1
 
 
-def deconv_outsize(size: int, kernel: int, stride: int, pad: int) -> int:
-    """The smallest size for which `conv_outsize` is `size`: stride * (size - 1) + kernel - 2 pad.
+def deconv_outsize(size: int, k: int, s: int, p: int) -> int:
+    """The smallest size for which `conv_outsize` is `size`: s * (size - 1) + k - 2 p.
 
     >>> deconv_outsize(14, 3, 2, 1)
     27
     """
-    return stride * (size - 1) + kernel - 2 * pad
+    return s * (size - 1) + k - 2 * p

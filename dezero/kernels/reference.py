@@ -54,7 +54,7 @@ def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair) -> Any:
     N, _, OH, OW = windows.shape[:4]
     y = W.reshape(OC, -1) @ _columns(windows)
     if b is not None:
-        y += b[:, None]
+        y = y + b[:, None]
     return y.reshape(OC, N, OH, OW).transpose(1, 0, 2, 3)
 
 
@@ -90,6 +90,10 @@ def max_pool(x: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> tuple[Any, A
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     cells = _join_cells(im2col(x, kernel_size, stride, pad, lowest))
     indexes = cells.argmax(axis=2)  # the first in row-major order where cells tie
+    if any(pad):
+        # Pixels can be as low as the padding, and tie with it: then a pixel wins, the first of the window.
+        inside = _join_cells(im2col(np.ones_like(x, dtype=bool), kernel_size, stride, pad, False))
+        indexes = np.where(_pick(inside, indexes), indexes, inside.argmax(axis=2))
     return _pick(cells, indexes), indexes
 
 
