@@ -14,10 +14,11 @@ import copy as copying
 import heapq
 import itertools
 import re
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class _Modes(threading.local):
 
     enable_backprop = True
     train = True
+    backward_pass: Any = None  # what stands for the backward pass under way
 
 
 _modes = _Modes()
@@ -114,7 +116,7 @@ class Variable:
 
     __array_priority__ = 200
     requires_grad = True
-    _is_fresh = False  # whether an operation made the array, and nobody held it before
+    _made_in: Any = None  # the backward pass in which an operation made the array anew
 
     def __init__(self, data: Any, name: str | None = None) -> None:
         if data is not None and not cuda.is_array(data):
@@ -181,13 +183,17 @@ class Variable:
         # NumPy asks here for `array * v` and for `np.exp(v)`: operators record the graph, the rest must say so.
         operator = _OPERATORS.get(ufunc)
         in_place = list(kwargs) == ["out"] and kwargs["out"][0] is inputs[0]  # `array += v` makes a Variable, too
-        if operator is None or method != "__call__" or (kwargs and not in_place):
-            call = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
-            raise TypeError(
-                f"{call}: would lose the graph of a Variable; use F.{ufunc.__name__} of dezero.functions, "
-                f"or {call}(v.data) for the plain array"
-            )
+        if method != "__call__":
+            _refuse(f"{ufunc.__name__}.{method}")
+        if operator is None or (kwargs and not in_place):
+            _refuse(ufunc.__name__)
         return operator(*inputs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        # And here for np.concatenate and the like.
+        if func not in _NOT_DIFFERENTIABLE:
+            _refuse(func.__name__)
+        return func(*map(cuda.plain, args), **{name: cuda.plain(value) for name, value in kwargs.items()})
 
     def to_cpu(self) -> None:
         """Move the array to the CPU."""
@@ -239,7 +245,7 @@ class Variable:
         start = _ones_like(self) if self.grad is None else as_variable(self.grad)
         if start.shape != self.shape:
             raise ValueError(f"backward: grad has shape {start.shape} but the Variable has shape {self.shape}")
-        with using_config("enable_backprop", create_graph):
+        with using_config("enable_backprop", create_graph), using_config("backward_pass", object()):
             _backpropagate(self, start, retain_grad)
 
     def unchain(self) -> None:
@@ -354,6 +360,13 @@ class Parameter(Variable):
     """
 
     is_buffer = False
+
+
+def _refuse(name: str) -> NoReturn:
+    """Raise the TypeError for a function of NumPy's that would leave the graph without a word."""
+    functions = sys.modules.get("dezero.functions")
+    hint = f"use F.{name} of dezero.functions, or " if hasattr(functions, name) else "use "
+    raise TypeError(f"np.{name}: would lose the graph of a Variable; {hint}np.{name}(v.data) for the plain array")
 
 
 def as_array(x: Any, array_module: Any = np) -> Any:
@@ -518,7 +531,8 @@ def _output(func: Function, y: Any, arrays: list[Any]) -> Variable:
         name = type(func).__name__
         raise TypeError(f"{name}.forward: must return an array or a tuple of arrays, got {type(y).__name__}")
     variable = Variable(y)
-    variable._is_fresh = not any(y is x for x in arrays)
+    if not any(y is x for x in arrays):
+        variable._made_in = _modes.backward_pass
     return variable
 
 
@@ -641,9 +655,9 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 
 
 def _has_own_memory(gradient: Variable) -> bool:
-    """Say whether a gradient can be a leaf's as it is: in memory that nobody else knows of, in C order."""
+    """Say whether a gradient can be a leaf's as it is: made in this pass, in memory of its own, in C order."""
     flags = gradient.data.flags
-    return gradient._is_fresh and flags.owndata and flags.c_contiguous
+    return gradient._made_in is _modes.backward_pass and flags.owndata and flags.c_contiguous
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -1092,6 +1106,12 @@ def check_product(name: str, x: Any, W: Any) -> None:
         raise ValueError(f"{name}: W takes {rows} features but x has {x.shape[-1]} (x {x.shape}, W {W.shape})")
     _check_shapes_broadcast(f"{name}: batches", x.shape[:-2], W.shape[:-2])
 
+
+# What NumPy may do with a Variable's array: there is no graph to lose.
+_NOT_DIFFERENTIABLE = {
+    *(np.shape, np.ndim, np.size, np.array_equal, np.allclose, np.isclose, np.argmax, np.argmin, np.argsort),
+    *(np.zeros_like, np.ones_like, np.empty_like, np.full_like, np.result_type, np.shares_memory, np.may_share_memory),
+}
 
 # What NumPy's operators become when a Variable stands on one side of them.
 _OPERATORS: dict[Any, Any] = {

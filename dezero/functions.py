@@ -409,8 +409,8 @@ class BatchNorm(Function):
             # copies: training goes on changing the running arrays in place
             mean, var = self.running_mean.astype(gamma.dtype), self.running_var.astype(gamma.dtype)
             self.mean, self.std = mean.reshape(self.channels), self._std(var).reshape(self.channels)
-        scale = gamma / self._std(var)
-        return x * scale.reshape(self.channels) + (beta - mean * scale).reshape(self.channels)
+        mean, scale = mean.reshape(self.channels), (gamma / self._std(var)).reshape(self.channels)
+        return (x - mean) * scale + beta.reshape(self.channels)
 
     def _std(self, var: Any) -> Any:
         return (var + self.eps) ** 0.5

@@ -79,7 +79,7 @@ def train_epoch(model: Any, optimizer: Any, loader: Any, args: argparse.Namespac
             loss_sum += float(loss) * len(t)
             correct += float(F.accuracy(y, move(t, args.gpu))) * len(t)
             seen += len(t)
-            bar.set_postfix(loss=f"{loss_sum / seen:.4f}", accuracy=f"{correct / seen:.2%}")
+            bar.set_postfix_str(f"loss {loss_sum / seen:.4f}, accuracy {correct / seen:.2%}", refresh=False)
     return loss_sum / seen, correct / seen
 
 

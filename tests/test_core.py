@@ -284,6 +284,30 @@ def test_gradients_of_two_variables(f, expected):
     np.testing.assert_allclose((float(a.grad), float(b.grad)), expected)
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "dot", "concatenate", "where", "transpose"])
+def test_numpy_functions_do_not_detach_in_silence(name):
+    x = var(1.0, 2.0)
+    args = {"dot": (x, x), "concatenate": ([x, x],), "where": (x.data > 1, x, 0.0)}.get(name, (x,))
+    with pytest.raises(TypeError, match=rf"^np\.{name}: would lose the graph"):
+        getattr(np, name)(*args)
+
+
+def test_the_hint_names_only_what_exists():
+    with pytest.raises(TypeError, match=r"use F\.exp of dezero\.functions, or np\.exp\(v\.data\)"):
+        np.exp(var(1.0))
+    with pytest.raises(TypeError, match=r"graph of a Variable; use np\.arctan2\(v\.data\)"):
+        np.arctan2(var(1.0), 2.0)
+
+
+def test_numpy_may_ask_what_has_no_gradient():
+    x = var(1.0, 3.0, 2.0)
+    assert np.array_equal(x, [1.0, 3.0, 2.0])
+    assert np.allclose(x, x)
+    assert np.shape(x) == (3,)
+    assert np.argmax(x) == 1
+    assert type(np.zeros_like(x)) is np.ndarray
+
+
 def test_an_array_in_place_operator_becomes_a_variable():
     total, x = np.zeros(2), var(1.0, 2.0)
     total += x

@@ -252,6 +252,16 @@ def test_a_tied_parameter_is_updated_once():
     np.testing.assert_allclose(model.a.W.data, before - 0.1 * g, rtol=1e-6)
 
 
+def test_a_parameter_that_a_target_yields_twice_is_updated_once():
+    target = Group(START)
+    target.set_grads(gradients(0))
+    target.all *= 2
+    optimizer = optimizers.SGD(0.1).setup(target)
+    optimizer.add_hook(WeightDecay(0.5))
+    optimizer.update()
+    np.testing.assert_allclose(target.all[0].data, START - 0.1 * (gradients(0) + 0.5 * START), rtol=1e-12)
+
+
 def test_what_a_rule_remembers_goes_by_the_parameters_names():
     model = L.Layer()
     model.blocks = [L.Linear(2, in_size=3), L.Linear(1, in_size=2, nobias=True)]

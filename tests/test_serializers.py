@@ -274,13 +274,16 @@ def test_a_byte_damaged_anywhere_is_a_value_error_or_does_no_harm(tmp_path):
     path = tmp_path / "w.npz"
     L.Linear(3, in_size=2).save_weights(path)
     content = path.read_bytes()
+    said = []
     for i in range(len(content)):
         path.write_bytes(content[:i] + bytes([content[i] ^ 0x91]) + content[i + 1 :])
         layer = L.Linear(3, in_size=2)
         try:
             layer.load_weights(path)
         except ValueError as error:
-            assert "w.npz" in str(error)
+            said.append(str(error))
+    assert len(said) > 200
+    assert all("w.npz" in text for text in said)
 
 
 class Bomb:
@@ -315,21 +318,20 @@ def test_an_interrupted_save_leaves_the_old_file_whole_and_nothing_else(tmp_path
     layer = L.Linear(3, in_size=2)
     layer.save_weights(tmp_path / "w.npz")
     content = (tmp_path / "w.npz").read_bytes()
-    plain_save = np.lib.format.write_array
-    calls = []
+    plain_open = zipfile.ZipFile.open
+    opened = []
 
-    def interrupted(file, array, **options):
-        calls.append(array)
-        if len(calls) == 2:
+    def interrupted(archive, name, *arguments, **options):
+        opened.append(name)
+        if len(opened) == 2:
             raise error("in the middle")
-        plain_save(file, array, **options)
+        return plain_open(archive, name, *arguments, **options)
 
-    monkeypatch.setattr(np.lib.format, "write_array", interrupted)
-    monkeypatch.setattr("numpy.lib._npyio_impl.format.write_array", interrupted)
+    monkeypatch.setattr(zipfile.ZipFile, "open", interrupted)
     layer.W.data += 1
     with pytest.raises(error):
         layer.save_weights(tmp_path / "w.npz")
-    assert len(calls) == 2
+    assert len(opened) == 2
     assert os.listdir(tmp_path) == ["w.npz"]
     assert (tmp_path / "w.npz").read_bytes() == content
 

@@ -56,7 +56,7 @@ def test_sum_to_a_shape_that_does_not_broadcast():
 @pytest.mark.parametrize("keepdims", [True, False])
 def test_reshape_sum_backward_makes_a_sums_gradient_broadcast_again(axis, keepdims):
     x = np.arange(24.0).reshape(2, 3, 4)
-    gy = Variable(x.sum(axis=axis, keepdims=keepdims))
+    gy = Variable(np.asarray(x.sum(axis=axis, keepdims=keepdims)))
     gx = utils.reshape_sum_backward(gy, x.shape, axis, keepdims)
     np.testing.assert_array_equal(gx.data, x.sum(axis=axis, keepdims=True))
 
