@@ -392,6 +392,7 @@ def _is_number(x: Any) -> bool:
 
 
 def is_int(x: Any) -> bool:
+    """Say whether `x` is an integer, Python's or NumPy's; True and False are not."""
     return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
 
 
@@ -1012,6 +1013,7 @@ def _kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
 
 
 def check_axis(name: str, x: Any, axis: Any) -> None:
+    """Raise AxisError, a ValueError, when x does not have the axis or axes."""
     if axis is not None:  # NumPy's check, with the operation's name in front; a number counts as having an axis 0
         np.lib.array_utils.normalize_axis_tuple(axis, max(x.ndim, 1), argname=name)
 
@@ -1099,6 +1101,7 @@ def _swap_last_axes(x: Variable) -> Variable:
 
 
 def check_product(name: str, x: Any, W: Any) -> None:
+    """Raise ValueError when x @ W cannot be."""
     if x.ndim == 0 or W.ndim == 0:
         raise ValueError(f"{name}: expected vectors, matrices or batches of them, got shapes {x.shape} and {W.shape}")
     rows = W.shape[-2] if W.ndim > 1 else W.shape[0]

@@ -189,6 +189,7 @@ class Add(Function):
 
 
 def add(x0: Any, x1: Any) -> Variable:
+    """y = x0 + x1."""
     return Add()(x0, as_array(x1))
 
 
@@ -202,6 +203,7 @@ class Mul(Function):
 
 
 def mul(x0: Any, x1: Any) -> Variable:
+    """y = x0 * x1."""
     return Mul()(x0, as_array(x1))
 
 
@@ -214,6 +216,7 @@ class Neg(Function):
 
 
 def neg(x: Any) -> Variable:
+    """y = -x."""
     return Neg()(x)
 
 
@@ -226,10 +229,12 @@ class Sub(Function):
 
 
 def sub(x0: Any, x1: Any) -> Variable:
+    """y = x0 - x1."""
     return Sub()(x0, as_array(x1))
 
 
 def rsub(x0: Any, x1: Any) -> Variable:
+    """y = x1 - x0."""
     return Sub()(as_array(x1), x0)
 
 
@@ -243,10 +248,12 @@ class Div(Function):
 
 
 def div(x0: Any, x1: Any) -> Variable:
+    """y = x0 / x1."""
     return Div()(x0, as_array(x1))
 
 
 def rdiv(x0: Any, x1: Any) -> Variable:
+    """y = x1 / x0."""
     return Div()(as_array(x1), x0)
 
 
@@ -263,4 +270,5 @@ class Pow(Function):
 
 
 def pow(x: Any, c: float) -> Variable:
+    """y = x ** c for a number c."""
     return Pow(c)(x)

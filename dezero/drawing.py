@@ -16,7 +16,7 @@ def get_dot_graph(output: Variable, verbose: bool = True) -> str:
     Args:
         verbose: write shapes and dtypes beside the names.
     """
-    lines = [_variable_line(output, verbose)]
+    nodes, edges = [_variable_line(output, verbose)], []
     seen: set[Any] = set()
     waiting = [output.creator]
     while waiting:
@@ -24,11 +24,11 @@ def get_dot_graph(output: Variable, verbose: bool = True) -> str:
         if func is None or func in seen:
             continue
         seen.add(func)
-        lines += _function_lines(func)
-        for x in func.inputs:
-            lines.append(_variable_line(x, verbose))
-            waiting.append(x.creator)
-    return "digraph g {\n" + "\n".join(dict.fromkeys(lines)) + "\n}"
+        nodes += [_function_line(func), *(_variable_line(x, verbose) for x in func.inputs)]
+        edges += [f"{id(x)} -> {id(func)}" for x in func.inputs]  # x * x has two
+        edges += [f"{id(func)} -> {id(y())}" for y in func.outputs if y() is not None]
+        waiting += [x.creator for x in func.inputs]
+    return "\n".join(["digraph g {", *dict.fromkeys(nodes), *edges, "}"])
 
 
 def plot_dot_graph(output: Variable, verbose: bool = True, to_file: str = "graph.png") -> Any:
@@ -48,7 +48,9 @@ def plot_dot_graph(output: Variable, verbose: bool = True, to_file: str = "graph
     path = Path(to_file)
     # The description goes in by a pipe and the file name is one argument: no shell reads either.
     command = [dot, "-T", path.suffix[1:] or "png", "-o", str(path.absolute())]
-    done = subprocess.run(command, input=get_dot_graph(output, verbose), text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        command, input=get_dot_graph(output, verbose), encoding="utf-8", capture_output=True, check=False
+    )
     if done.returncode:
         raise RuntimeError(f"plot_dot_graph: dot failed: {done.stderr.strip()}")
     return _notebook_image(path)
@@ -71,11 +73,8 @@ def _variable_line(v: Variable, verbose: bool) -> str:
     return f'{id(v)} [label="{_escape(label)}", color=orange, style=filled]'
 
 
-def _function_lines(func: Any) -> list[str]:
-    lines = [f'{id(func)} [label="{_escape(type(func).__name__)}", color=lightblue, style=filled, shape=box]']
-    lines += [f"{id(x)} -> {id(func)}" for x in func.inputs]
-    lines += [f"{id(func)} -> {id(y())}" for y in func.outputs if y() is not None]
-    return lines
+def _function_line(func: Any) -> str:
+    return f'{id(func)} [label="{_escape(type(func).__name__)}", color=lightblue, style=filled, shape=box]'
 
 
 def _escape(text: str) -> str:

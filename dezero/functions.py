@@ -285,6 +285,7 @@ def sigmoid(x: Any) -> Variable:
 
 
 def sigmoid_array(x: Any) -> Any:
+    """`sigmoid` on a plain array."""
     # tanh form: exp(-x) overflows for very negative x
     half = x.dtype.type(0.5) if x.dtype.kind == "f" else 0.5
     return cuda.get_array_module(x).tanh(x * half) * half + half

@@ -73,6 +73,7 @@ def _outsize(operation: str, x: Any, window: Window) -> Pair:
 
 
 def check_images(operation: str, x: Any) -> None:
+    """Raise ValueError when `x` is not (N, C, H, W)."""
     if x.ndim != 4:
         hint = "; add the batch axis: x[None]" if x.ndim == 3 else ""
         raise ValueError(f"{operation}: x must have shape (N, C, H, W), got {x.shape}{hint}")

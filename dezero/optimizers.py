@@ -43,7 +43,7 @@ class Optimizer:
         """Run the hooks on all parameters that have a gradient, then change each that still has one."""
         if self.target is None:
             raise ValueError(f"{type(self).__name__}.update: there is nothing to update; call setup(model) first")
-        params = [param for param in self.target.params() if not getattr(param, "is_buffer", False)]
+        params = [param for param in dict.fromkeys(self.target.params()) if not getattr(param, "is_buffer", False)]
         self._name_params(params)
         for hook in self.hooks:
             hook(_with_gradient(params))

@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+# Read when NumPy loads. Products of this size gain nothing from a second thread, and lose much, waiting for each other,
+# when another program wants the cores. Whoever set the variable has the last word.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from tqdm import tqdm
@@ -57,9 +62,12 @@ def load_data(args: argparse.Namespace) -> tuple[Any, Any]:
     options: dict[str, Any] = {"transform": Compose([ToFloat(), Normalize(0, 255)])}
     if args.dataset == "mnist":
         kind, options["data_dir"] = datasets.MNIST, args.data_dir
-    if args.hold_out:
-        return datasets.hold_out(kind(train=True, **options), args.hold_out)
-    return kind(train=True, **options), kind(train=False, **options)
+    if not args.hold_out:
+        return kind(train=True, **options), kind(train=False, **options)
+    train_set = kind(train=True, **options)
+    if args.hold_out >= len(train_set):
+        raise ValueError(f"--hold-out {args.hold_out} leaves nothing of {len(train_set)} digits to train on")
+    return datasets.hold_out(train_set, args.hold_out)
 
 
 def train_epoch(model: Any, optimizer: Any, loader: Any, args: argparse.Namespace, epoch: int) -> tuple[float, float]:
@@ -167,7 +175,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--epochs", type=positive(int), default=12)
     parser.add_argument("--batch-size", type=positive(int), default=32)
     parser.add_argument("--lr", type=positive(float), default=0.002, help="Adam's alpha at the start (default: 0.002)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=seed, default=0)
     parser.add_argument("--hold-out", type=positive(int), metavar="N",
                         help="judge by the last N training digits, left out of training, and not by the test digits: "
                              "the way to choose settings")  # fmt: skip
@@ -186,24 +194,35 @@ def positive(kind: Any) -> Any:
         value = kind(text)
         if not value > 0:
             raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+        if value == math.inf:
+            raise argparse.ArgumentTypeError(f"must be finite, got {text}")
         return value
 
     parse.__name__ = kind.__name__
     return parse
 
 
+def seed(text: str) -> int:
+    if not 0 <= int(text) < 2**32:
+        raise argparse.ArgumentTypeError(f"must lie in 0..2**32 - 1, got {text}")
+    return int(text)
+
+
 def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Find out now what would fail after the training."""
     if args.data_dir and args.dataset != "mnist":
         parser.error("--data-dir goes with --dataset mnist; the mini set is carried by the package")
-    for path in filter(None, (args.out, args.plot)):
-        if not Path(path).absolute().parent.is_dir():
-            parser.error(f"there is no folder {Path(path).absolute().parent} to write {path} to")
+    for option, path in (("--out", args.out), ("--plot", args.plot)):
+        if path and not Path(path).absolute().parent.is_dir():
+            parser.error(f"{option} {path}: there is no folder {Path(path).absolute().parent}")
     if args.plot:
         try:
-            import matplotlib  # noqa: F401
+            from matplotlib.backend_bases import FigureCanvasBase
         except ImportError:
             parser.error("--plot needs matplotlib: pip install 'dezero[plot]'")
+        formats = FigureCanvasBase.get_supported_filetypes()
+        if (Path(args.plot).suffix or ".png")[1:].lower() not in formats:
+            parser.error(f"--plot {args.plot}: the ending must be one of {', '.join(sorted(formats))}")
     if args.gpu:
         try:
             dezero.cuda.as_cupy(np.zeros(1))
@@ -214,7 +233,11 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
 def main() -> int:
     args = parse_args()
     dezero.seed(args.seed)
-    train_set, judged = load_data(args)
+    try:
+        train_set, judged = load_data(args)
+    except (OSError, ValueError) as error:
+        print(f"train_cnn.py: error: {error}", file=sys.stderr)
+        return 2
     train_loader = DataLoader(train_set, args.batch_size)
     judged_loader = DataLoader(judged, 500, shuffle=False)
     model = CNN()
@@ -234,8 +257,9 @@ def main() -> int:
         print("\ninterrupted: saving what there is", flush=True)
 
     if model.fc2.W.data is not None:  # it has seen at least one batch
-        model.save_weights(args.out)
-        print(f"weights: {args.out}")
+        out = args.out if args.out.endswith(".npz") else f"{args.out}.npz"
+        model.save_weights(out)
+        print(f"weights: {out}")
     if args.plot and history:
         draw(args.plot, model, history, judged, predict(model, judged_loader, args.gpu))
         print(f"picture: {args.plot}")
@@ -243,4 +267,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before there is anything to save, or while it is saved: files are whole or not there
+        sys.exit(130)

@@ -256,11 +256,10 @@ def recurrent(layer, loader):
     optimizer = optimizers.Adam().setup(model)
     trace = []
     model.reset_state()
-    loss, count = 0, 0
-    for x, t in loader(train_set):
+    loss = 0
+    for count, (x, t) in enumerate(loader(train_set), start=1):
         y = model(x)
         loss += F.mean_squared_error(y, t)
-        count += 1
         if count % 30 == 0:
             model.cleargrads()
             loss.backward()

@@ -122,13 +122,22 @@ def test_an_array_on_the_left_gives_one_variable_and_not_an_array_of_them():
     np.testing.assert_array_equal(x.grad, [3.0, 4.0])
 
 
-def test_a_variable_used_on_paths_of_different_length():
+def test_a_result_used_twice_gets_its_whole_gradient_first():
     x = var(2.0)
     a = x**2
     y = a**2 + a**2  # the book's complex graph: a's gradient must be whole before it goes on
     y.backward()
     assert (float(y.data), float(x.grad)) == (32.0, 64.0)
     assert (x.generation, a.generation, y.generation) == (0, 1, 3)
+
+
+@pytest.mark.parametrize("join", [lambda a, b: a + b, lambda a, b: b + a], ids=["short first", "long first"])
+def test_a_function_waits_for_the_longest_way_to_it(join):
+    x = var(2.0)
+    a = x**2
+    y = join(a, (a**2) ** 2)
+    y.backward()
+    assert (float(y.data), float(x.grad)) == (4.0 + 2.0**8, 2 * 2.0 + 8 * 2.0**7)
 
 
 def test_a_wide_ladder_visits_each_function_once():

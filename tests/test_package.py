@@ -214,15 +214,7 @@ def test_the_search_finds_what_it_looks_for(text):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-# Public functions and classes without a docstring, beside the classes of Functions: there the function tells.
-WITHOUT = {
-    "core": {"is_int", "check_axis", "check_product"},  # helpers that rooms share, not offered to users
-    "functions": {"sigmoid_array"},
-    "functions_conv": {"check_images"},
-    "core_simple": {"add", "mul", "neg", "sub", "rsub", "div", "rdiv", "pow"},  # the book's: their names say it all
-}
-
-
+# Beside the classes of Functions: there the function tells.
 def is_function_class(module, name):
     kind = getattr(module, name)
     return isinstance(kind, type) and issubclass(kind, (core.Function, dezero.core_simple.Function))
@@ -239,7 +231,6 @@ def test_public_functions_and_classes_have_docstrings(path):
         and not node.name.startswith("_")
         and not ast.get_docstring(node)
         and not is_function_class(module, node.name)
-        and node.name not in WITHOUT.get(name, ())
     ]
     assert ast.get_docstring(parse(path)), "a module begins with what it is for"
     assert bare == []
