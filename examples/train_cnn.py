@@ -108,36 +108,42 @@ def judge(model: Any, loader: Any, labels: Any, gpu: bool) -> tuple[float, float
     return float(F.softmax_cross_entropy(scores, labels)), float(F.accuracy(scores, labels))
 
 
-def draw(path: str, model: Any, history: list[tuple[float, ...]], judged: Any, scores: Any) -> None:
+def draw(path: str, model: Any, history: list[tuple[float, ...]], judged_by: str, judged: Any, scores: Any) -> None:
     """Draw loss and accuracy by epoch, the filters of the first layer, and the digits it gets wrong."""
     from matplotlib.figure import Figure  # no window, no global state: a figure of its own
 
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1, 1.2])
+    wrong = mistakes(judged.label, scores)
+    rows = math.ceil(min(len(wrong), 36) / 12)
+    top_height, bottom_height = 4.0, 0.5 + 1.6 * rows
+    figure = Figure(figsize=(13, top_height + bottom_height), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[top_height, bottom_height])
     curves, filters = top.subfigures(1, 2, width_ratios=[1.7, 1])
-    draw_curves(curves, history)
+    draw_curves(curves, history, judged_by)
     draw_filters(filters, dezero.cuda.as_numpy(model.conv1.W))
-    draw_mistakes(bottom, judged, scores)
+    draw_mistakes(bottom, judged, scores, wrong, rows)
     with open_whole(path) as file:
         figure.savefig(file, format=Path(path).suffix[1:] or "png", dpi=100)
 
 
-def draw_curves(figure: Any, history: list[tuple[float, ...]]) -> None:
+def draw_curves(figure: Any, history: list[tuple[float, ...]], judged_by: str) -> None:
     epochs = range(1, len(history) + 1)
-    train_loss, train_accuracy, test_loss, test_accuracy = zip(*history, strict=True)
+    train_loss, train_accuracy, test_loss, test_accuracy = np.transpose(history)
     left, right = figure.subplots(1, 2)
     for axes, train, test, title in (
-        (left, train_loss, test_loss, "loss"),
-        (right, [100 * a for a in train_accuracy], [100 * a for a in test_accuracy], "accuracy, %"),
+        (left, train_loss, test_loss, f"loss ({judged_by}: {test_loss[-1]:.4f} at last)"),
+        (
+            right,
+            100 * train_accuracy,
+            100 * test_accuracy,
+            f"accuracy, % ({judged_by}: {test_accuracy[-1]:.2%} at last)",
+        ),
     ):
         axes.plot(epochs, train, "o--", label="training (shifted digits, dropout)", color="tab:gray")
-        axes.plot(epochs, test, "o-", label="test", color="tab:blue")
+        axes.plot(epochs, test, "o-", label=judged_by, color="tab:blue")
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
     left.legend()
-    right.annotate(f"{100 * test_accuracy[-1]:.2f} %", (epochs[-1], 100 * test_accuracy[-1]), (0, -18),
-                   textcoords="offset points", ha="right", color="tab:blue")  # fmt: skip
 
 
 def draw_filters(figure: Any, W: Any) -> None:
@@ -148,20 +154,25 @@ def draw_filters(figure: Any, W: Any) -> None:
         axes.set(xticks=[], yticks=[])
 
 
-def draw_mistakes(figure: Any, judged: Any, scores: Any, rows: int = 3, columns: int = 12) -> None:
-    labels, guesses = judged.label, scores.argmax(axis=1)
+def mistakes(labels: Any, scores: Any) -> Any:
+    """Return the indexes of the digits it gets wrong, those where it is surest first."""
     p = F.softmax(scores).data
-    wrong = np.flatnonzero(guesses != labels)
-    wrong = wrong[np.argsort(-p[wrong, guesses[wrong]])]  # the surest first
-    shown = min(len(wrong), rows * columns)
-    title = f"{len(wrong)} of {len(labels)} digits it gets wrong: its guess (how sure), and what it is"
-    figure.suptitle(title if shown == len(wrong) else f"{title}; the surest {shown}")
-    cells = list(figure.subplots(rows, columns).flat)
+    wrong = np.flatnonzero(scores.argmax(axis=1) != labels)
+    return wrong[np.argsort(-p[wrong].max(axis=1), kind="stable")]
+
+
+def draw_mistakes(figure: Any, judged: Any, scores: Any, wrong: Any, rows: int) -> None:
+    title = f"{len(wrong)} of {len(judged)} digits it gets wrong: its guess (how sure), and what it is"
+    figure.suptitle(title if len(wrong) <= 12 * rows else f"{title}; the surest {12 * rows}")
+    if not rows:
+        return
+    p = F.softmax(scores).data
+    cells = list(figure.subplots(rows, math.ceil(min(len(wrong), 12 * rows) / rows), squeeze=False).flat)
     for axes in cells:
         axes.axis("off")
     for axes, i in zip(cells, wrong, strict=False):
         axes.imshow(judged.data[i, 0], cmap="gray_r")
-        axes.set_title(f"{guesses[i]} ({p[i, guesses[i]]:.0%}), is {labels[i]}", fontsize=9)
+        axes.set_title(f"{p[i].argmax()} ({p[i].max():.0%}), is {judged.label[i]}", fontsize=9)
 
 
 def parse_args() -> argparse.Namespace:
@@ -243,6 +254,7 @@ def main() -> int:
     model = CNN()
     optimizer = optimizers.Adam(args.lr).setup(model)
 
+    judged_by = "held-out" if args.hold_out else "test"
     history: list[tuple[float, ...]] = []
     interrupted = False
     try:
@@ -250,8 +262,10 @@ def main() -> int:
             trained = train_epoch(model, optimizer, train_loader, args, epoch)
             tested = judge(model, judged_loader, judged.label, args.gpu)
             history.append((*trained, *tested))
-            where = "held-out" if args.hold_out else "test"
-            print(f"epoch {epoch + 1:2}: {where} loss {tested[0]:.4f}, {where} accuracy {tested[1]:.2%}", flush=True)
+            print(
+                f"epoch {epoch + 1:2}: {judged_by} loss {tested[0]:.4f}, {judged_by} accuracy {tested[1]:.2%}",
+                flush=True,
+            )
     except KeyboardInterrupt:
         interrupted = True
         print("\ninterrupted: saving what there is", flush=True)
@@ -261,7 +275,7 @@ def main() -> int:
         model.save_weights(out)
         print(f"weights: {out}")
     if args.plot and history:
-        draw(args.plot, model, history, judged, predict(model, judged_loader, args.gpu))
+        draw(args.plot, model, history, judged_by, judged, predict(model, judged_loader, args.gpu))
         print(f"picture: {args.plot}")
     return 130 if interrupted else 0
 
