@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import os
 import posixpath
-import secrets
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import IO, TypeVar
 from urllib.parse import urlsplit
+
+from dezero.files import open_whole
 
 __all__ = ["cache_folder", "fetch", "get_file"]
 
@@ -62,28 +63,24 @@ def fetch(urls: Sequence[str], path: str, read: Callable[[str], Content]) -> Con
             said.append(f"{path}: {error}")
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     for url in urls:
-        # In the same folder, so that the last step is a rename: the file appears whole or not at all.
-        temporary = f"{path}.{secrets.token_hex(4)}.part"
         try:
-            _download(url, temporary)
-            content = read(temporary)
-            os.replace(temporary, path)
+            with open_whole(path) as file:
+                _download(url, file)
+                file.flush()
+                content = read(file.name)  # refused, it never gets to its place
             return content
         except (OSError, ValueError, HTTPException) as error:
             said.append(f"{url}: {error or type(error).__name__}")
-        finally:  # Ctrl-C passes here too
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(temporary)
     lines = "".join(f"\n  {line}" for line in said)
     raise OSError(f"no good copy of {os.path.basename(path)} could be had:{lines}\nIts place is {path}")
 
 
-def _download(url: str, path: str) -> None:
+def _download(url: str, file: IO[bytes]) -> None:
     from urllib.request import Request, urlopen
 
     # Some mirrors turn urllib's own name away.
     request = Request(url, headers={"User-Agent": "dezero"})
-    with urlopen(request, timeout=TIMEOUT) as response, open(path, "xb") as file:
+    with urlopen(request, timeout=TIMEOUT) as response:
         length = response.headers.get("Content-Length")
         total = None if length is None else int(length)
         with _progress_bar(posixpath.basename(urlsplit(url).path), total) as advance:

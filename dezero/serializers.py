@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from dezero import cuda
+from dezero.files import open_whole
 
-__all__ = ["load_weights", "open_whole", "save_weights"]
-
-
-@contextlib.contextmanager
-def open_whole(path: Any) -> Iterator[IO[bytes]]:
-    """Open a file to write that appears under its name only when it is complete, in place of any older one.
-
-    What is interrupted, by an error or by Ctrl-C, leaves no trace.
-    """
-    path = Path(path)
-    temporary = path.with_name(
-        f"{path.name}.{uuid.uuid4().hex[:8]}.part"
-    )  # beside it: a rename within a folder is atomic
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+__all__ = ["load_weights", "save_weights"]
 
 
 def save_weights(layer: Any, path: Any) -> None:

@@ -27,7 +27,7 @@ import dezero
 import dezero.functions as F
 import dezero.layers as L
 from dezero import DataLoader, Model, datasets, optimizers, random
-from dezero.serializers import open_whole
+from dezero.files import open_whole
 from dezero.transforms import Compose, Normalize, ToFloat
 
 

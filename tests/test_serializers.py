@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dezero import layers as L
-from dezero import serializers
+from dezero import files, serializers
 from dezero.core import Parameter, test_mode
 from dezero.models import MLP, Sequential
 
@@ -338,7 +338,7 @@ def test_an_interrupted_save_leaves_the_old_file_whole_and_nothing_else(tmp_path
 
 def test_a_file_appears_only_when_it_is_complete(tmp_path):
     path = tmp_path / "f"
-    with serializers.open_whole(path) as file:
+    with files.open_whole(path) as file:
         file.write(b"half")
         assert not path.exists()
         file.write(b" and half")

@@ -1,0 +1,28 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["open_whole"]
+
+
+@contextlib.contextmanager
+def open_whole(path: Any) -> Iterator[IO[bytes]]:
+    """Open a file to write that appears at `path` only when it is complete, in place of any older one.
+
+    What is interrupted, by an error or by Ctrl-C, leaves no trace. Until then `file.name` is where the bytes are.
+    """
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")  # beside it: a rename there is atomic
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
