@@ -36,7 +36,6 @@ class Optimizer:
         if not hasattr(target, "params"):
             raise TypeError(f"{type(self).__name__}.setup: expected a Layer or Model, got {type(target).__name__}")
         self.target = target
-        self.state, self._names = {}, {}
         return self
 
     def update(self) -> None:
@@ -169,10 +168,6 @@ class Adam(Optimizer):
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
-
-    def setup(self, target: Any) -> Any:
-        self.t = 0
-        return super().setup(target)
 
     def update(self) -> None:
         self.t += 1

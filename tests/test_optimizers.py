@@ -192,15 +192,17 @@ def test_adam_without_a_target_has_a_rate():
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def test_setup_returns_the_optimizer_and_starts_afresh():
+def test_setup_returns_the_optimizer_and_forgets_nothing():
     target = Group(START)
     optimizer = Adam()
     assert optimizer.setup(target) is optimizer
     assert optimizer.target is target
     target.set_grads(gradients(0))
     optimizer.update()
-    optimizer.setup(target)
-    assert (optimizer.t, optimizer.state) == (0, {})
+    remembered = optimizer.state["0"]["m"]
+    optimizer.setup(target)  # as in DeZero, where state belongs to the parameters
+    assert optimizer.t == 1
+    assert optimizer.state["0"]["m"] is remembered
 
 
 def test_update_before_setup_shows_the_way_out():

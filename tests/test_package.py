@@ -27,8 +27,8 @@ def words(text):
 
 # From the ground up: a module imports only those that stand before it.
 ORDER = words("""
-    cuda files random core_simple kernels.reference kernels core functions_conv functions serializers download drawing testing
-    transforms datasets dataloaders optimizers layers models utils
+    cuda files random core_simple kernels.reference kernels core functions_conv functions serializers download drawing
+    testing transforms datasets dataloaders optimizers layers models utils
 """)
 
 

@@ -9,8 +9,8 @@ import zipfile
 import numpy as np
 import pytest
 
+from dezero import files
 from dezero import layers as L
-from dezero import files, serializers
 from dezero.core import Parameter, test_mode
 from dezero.models import MLP, Sequential
 
