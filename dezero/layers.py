@@ -45,6 +45,11 @@ class Layer:
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward method")
 
+    @property
+    def _params(self) -> list[str]:
+        # The book's step 44 looks at the names of a layer's own Parameters and Layers under this name.
+        return [name for name, value in vars(self).items() if isinstance(value, (Parameter, Layer))]
+
     def named_params(self) -> Iterator[tuple[str, Parameter]]:
         """Yield (name, Parameter): names are attributes joined with `/`; a Parameter reached twice counts once.
 

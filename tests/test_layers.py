@@ -676,3 +676,11 @@ def test_batch_norm_keeps_arrays_assigned_before_the_first_call():
     layer(randn(4, 2))
     assert layer.gamma.data is gamma
     assert layer.beta.shape == (2,)
+
+
+def test_the_names_of_a_layers_own_parts_are_where_the_book_looks_for_them():
+    layer = L.Layer()
+    layer.p1, layer.p2 = Parameter(np.array(1.0)), Parameter(np.array(2.0))
+    layer.p3, layer.p4 = Variable(np.array(3.0)), "text"
+    assert list(layer._params) == ["p1", "p2"]
+    assert all(isinstance(layer.__dict__[name], Parameter) for name in layer._params)
