@@ -45,7 +45,7 @@ class _ConfigType(type):
         return getattr(_modes, name)
 
     def __setattr__(cls, name: str, value: Any) -> None:
-        setattr(_Modes, name, value)
+        setattr(_Modes, _check_mode("Config", name), value)
 
 
 class Config(metaclass=_ConfigType):
@@ -64,8 +64,18 @@ def using_config(name: str, value: Any) -> Iterator[None]:
     ...     Config.train
     False
     """
-    if not hasattr(_Modes, name):
-        raise ValueError(f"using_config: there is no mode {name!r}; the modes are 'enable_backprop' and 'train'")
+    with _mode(_check_mode("using_config", name), value):
+        yield
+
+
+def _check_mode(operation: str, name: str) -> str:
+    if name not in ("enable_backprop", "train"):
+        raise ValueError(f"{operation}: there is no mode {name!r}; the modes are 'enable_backprop' and 'train'")
+    return name
+
+
+@contextlib.contextmanager
+def _mode(name: str, value: Any) -> Iterator[None]:
     own = vars(_modes)
     before = dict(own)
     own[name] = value
@@ -120,9 +130,9 @@ class Variable:
 
     def __init__(self, data: Any, name: str | None = None) -> None:
         if data is not None and not cuda.is_array(data):
-            raise TypeError(
-                f"Variable: data must be an array, got {type(data).__name__}; write Variable(np.array({data!r:.60}))"
-            )
+            kind = type(data).__name__
+            hint = "it is one already" if isinstance(data, Variable) else f"write Variable(np.array({data!r:.60}))"
+            raise TypeError(f"Variable: data must be an array, got {kind}; {hint}")
         self.data: Any = data
         self.name = name
         self.grad: Any = None
@@ -184,15 +194,15 @@ class Variable:
         operator = _OPERATORS.get(ufunc)
         in_place = list(kwargs) == ["out"] and kwargs["out"][0] is inputs[0]  # `array += v` makes a Variable, too
         if method != "__call__":
-            _refuse(f"{ufunc.__name__}.{method}")
+            _refuse(f"np.{ufunc.__name__}.{method}")
         if operator is None or (kwargs and not in_place):
-            _refuse(ufunc.__name__)
+            _refuse(f"np.{ufunc.__name__}")
         return operator(*inputs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         # And here for np.concatenate and the like.
         if func not in _NOT_DIFFERENTIABLE:
-            _refuse(func.__name__)
+            _refuse(f"{func.__module__.replace('numpy', 'np')}.{func.__name__}")
         return func(*map(cuda.plain, args), **{name: cuda.plain(value) for name, value in kwargs.items()})
 
     def to_cpu(self) -> None:
@@ -242,10 +252,12 @@ class Variable:
                 "backward: no graph leads to this Variable: it is a leaf, or was computed under no_grad(), or from "
                 "plain arrays alone; compute it from a Variable, outside no_grad()"
             )
+        if self.dtype.kind == "c":
+            raise TypeError("backward: gradients of complex numbers are not supported; use real and imaginary parts")
         start = _ones_like(self) if self.grad is None else as_variable(self.grad)
         if start.shape != self.shape:
             raise ValueError(f"backward: grad has shape {start.shape} but the Variable has shape {self.shape}")
-        with using_config("enable_backprop", create_graph), using_config("backward_pass", object()):
+        with _mode("enable_backprop", create_graph), _mode("backward_pass", object()):
             _backpropagate(self, start, retain_grad)
 
     def unchain(self) -> None:
@@ -356,17 +368,22 @@ class Variable:
 class Parameter(Variable):
     """A Variable that a Layer registers and an Optimizer updates.
 
-    Running statistics are Parameters too, with `is_buffer` set: they are saved and moved, but not learned.
+    Running statistics are Parameters too, with `is_buffer` set: they are saved and moved, but not learned. A Parameter
+    that is made at a layer's first call says until then what is known of it: `expected_shape`, with None for a size
+    that x will tell, and `expected_dtype`.
     """
 
     is_buffer = False
+    expected_shape: tuple[int | None, ...] | None = None
+    expected_dtype: Any = None
 
 
-def _refuse(name: str) -> NoReturn:
+def _refuse(call: str) -> NoReturn:
     """Raise the TypeError for a function of NumPy's that would leave the graph without a word."""
-    functions = sys.modules.get("dezero.functions")
+    name = call.split(".", 1)[1]
+    functions = sys.modules.get("dezero.functions")  # for the hint alone: name F.exp only where there is one
     hint = f"use F.{name} of dezero.functions, or " if hasattr(functions, name) else "use "
-    raise TypeError(f"np.{name}: would lose the graph of a Variable; {hint}np.{name}(v.data) for the plain array")
+    raise TypeError(f"{call}: would lose the graph of a Variable; {hint}{call}(v.data) for the plain array")
 
 
 def as_array(x: Any, array_module: Any = np) -> Any:
@@ -452,6 +469,9 @@ class Function:
         # A Function that is called again records a node of its own; the first call keeps its state and `creator`.
         node = self if self.inputs is None else copying.copy(self)
         variables = [x if isinstance(x, Variable) else _constant(node.operation, x, inputs) for x in inputs]
+        for x in variables:
+            if not cuda.is_array(x.data) and x.data is not None:
+                _mend(node.operation, x)
         arrays = _gate(node.operation, [x.data for x in variables])
         try:
             ys = node.forward(*arrays)
@@ -519,10 +539,20 @@ def _gate(operation: str, arrays: list[Any]) -> list[Any]:
     return arrays
 
 
+def _mend(operation: str, x: Variable) -> None:
+    """Make an array of what a program put into `x.data`: arithmetic on a 0-dimensional array gives a number."""
+    if not _is_number(x.data):
+        raise TypeError(
+            f"{operation}: a Variable's data must be an array, got {type(x.data).__name__}; "
+            "a step by hand is p.data -= lr * p.grad.data"
+        )
+    x.data = np.array(x.data)
+
+
 def _explain_none(operation: str, arrays: list[Any], error: Exception) -> None:
     """Raise a TypeError that says so when an operation failed over an input that has no array."""
     for i, x in enumerate(arrays):
-        if x is None:
+        if x is None and "None" in str(error):
             raise TypeError(f"{operation}: expected Variables, arrays or numbers, got None as argument {i}") from error
 
 
@@ -571,7 +601,16 @@ def _backpropagate(root: Variable, start: Variable, retain_grad: bool) -> None:
 
     for leaf, gradient in gradients.items():  # only leaves are left
         own = gradient if leaf not in borrowed and _has_own_memory(gradient) else Copy()(gradient)
-        leaf.grad = own if leaf.grad is None else leaf.grad + own
+        leaf.grad = own if leaf.grad is None else _add_to(leaf, own)
+
+
+def _add_to(leaf: Variable, gradient: Variable) -> Variable:
+    total = leaf.grad + gradient
+    if total.shape != leaf.shape:
+        raise ValueError(
+            f"backward: grad was given the shape {leaf.grad.shape} but the Variable has shape {leaf.shape}"
+        )
+    return total
 
 
 class _Queue:
@@ -683,7 +722,7 @@ def _check_shapes_broadcast(name: str, shape0: tuple[int, ...], shape1: tuple[in
 
 class Add(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast("add", x0, x1)
+        _check_broadcast(self.operation, x0, x1)
         return x0 + x1
 
     def backward(self, gy: Variable) -> Any:
@@ -697,7 +736,7 @@ def add(x0: Any, x1: Any) -> Variable:
 
 class Mul(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast("mul", x0, x1)
+        _check_broadcast(self.operation, x0, x1)
         return x0 * x1
 
     def backward(self, gy: Variable) -> Any:
@@ -725,7 +764,7 @@ def neg(x: Any) -> Variable:
 
 class Sub(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast("sub", x0, x1)
+        _check_broadcast(self.operation, x0, x1)
         return x0 - x1
 
     def backward(self, gy: Variable) -> Any:
@@ -744,7 +783,7 @@ def rsub(x0: Any, x1: Any) -> Variable:
 
 class Div(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast("div", x0, x1)
+        _check_broadcast(self.operation, x0, x1)
         return x0 / x1
 
     def backward(self, gy: Variable) -> Any:
@@ -785,7 +824,7 @@ class Power(Function):
     operation = "pow"
 
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast("pow", x0, x1)
+        _check_broadcast(self.operation, x0, x1)
         return x0**x1
 
     def backward(self, gy: Variable) -> Any:
@@ -800,7 +839,7 @@ class Power(Function):
 
 
 def pow(x: Any, c: Any) -> Variable:
-    """y = x ** c, for numbers, arrays or Variables on either side (at least one of them not a number)."""
+    """y = x ** c, for numbers, arrays or Variables on either side."""
     if _is_number(c):
         return Pow(c)(x)
     return Power()(as_operand("pow", x, [c]), as_operand("pow", c, [x]))
@@ -853,9 +892,16 @@ class Copy(Function):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def _as_shape(operation: str, shape: Any) -> tuple[int, ...]:
+    sizes = (shape,) if is_int(shape) else shape
+    if not isinstance(sizes, (tuple, list)) or not all(map(is_int, sizes)):
+        raise TypeError(f"{operation}: a shape must be an int or a tuple of ints, got {shape!r:.60}")
+    return tuple(sizes)
+
+
 class Reshape(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = (shape,) if is_int(shape) else tuple(shape)
+        self.shape = _as_shape("reshape", shape)
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
@@ -878,7 +924,7 @@ def reshape(x: Any, shape: Any) -> Variable:
 
 class Transpose(Function):
     def __init__(self, axes: Any = None) -> None:
-        self.axes = None if axes is None else tuple(axes)
+        self.axes = None if axes is None else _as_shape("transpose", axes)
 
     def forward(self, x: Any) -> Any:
         try:
@@ -944,7 +990,7 @@ def get_item(x: Any, slices: Any) -> Variable:
 
 class BroadcastTo(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = tuple(shape)
+        self.shape = _as_shape("broadcast_to", shape)
 
     def forward(self, x: Any) -> Any:
         if not _broadcasts(x.shape, self.shape):
@@ -958,12 +1004,13 @@ class BroadcastTo(Function):
 
 def broadcast_to(x: Any, shape: Any) -> Variable:
     """Repeat `x` along new axes and axes of size 1 until it has `shape`."""
-    return x if isinstance(x, Variable) and x.shape == tuple(shape) else BroadcastTo(shape)(x)
+    broadcast = BroadcastTo(shape)
+    return x if isinstance(x, Variable) and x.shape == broadcast.shape else broadcast(x)
 
 
 class SumTo(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = tuple(shape)
+        self.shape = _as_shape("sum_to", shape)
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
@@ -975,7 +1022,8 @@ class SumTo(Function):
 
 def sum_to(x: Any, shape: Any) -> Variable:
     """Sum `x` down to `shape`, undoing a broadcast from `shape` to x's."""
-    return x if isinstance(x, Variable) and x.shape == tuple(shape) else SumTo(shape)(x)
+    summed = SumTo(shape)
+    return x if isinstance(x, Variable) and x.shape == summed.shape else summed(x)
 
 
 def sum_array_to(x: Any, shape: tuple[int, ...]) -> Any:
@@ -1015,6 +1063,8 @@ def _kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
 def check_axis(name: str, x: Any, axis: Any) -> None:
     """Raise AxisError, a ValueError, when x does not have the axis or axes."""
     if axis is not None:  # NumPy's check, with the operation's name in front; a number counts as having an axis 0
+        if not is_int(axis) and not (isinstance(axis, tuple) and all(map(is_int, axis))):
+            raise TypeError(f"{name}: axis must be an int, a tuple of ints, or None, got {axis!r:.60}")
         np.lib.array_utils.normalize_axis_tuple(axis, max(x.ndim, 1), argname=name)
 
 
@@ -1024,7 +1074,7 @@ class Sum(Function):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
-        check_axis("sum", x, self.axis)
+        check_axis(self.operation, x, self.axis)
         self.x_shape = x.shape
         return x.sum(axis=self.axis, keepdims=self.keepdims)
 
@@ -1040,13 +1090,13 @@ class Max(Function):
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
-        self._check("max", x)
+        self._check(x)
         return x.max(axis=self.axis, keepdims=self.keepdims)
 
-    def _check(self, name: str, x: Any) -> None:
-        check_axis(name, x, self.axis)
-        if x.size == 0 and 0 not in np.shape(x.sum(axis=self.axis)):
-            raise ValueError(f"{name}: x {x.shape} has no element along axis {self.axis}")
+    def _check(self, x: Any) -> None:
+        check_axis(self.operation, x, self.axis)
+        if x.size == 0 and 0 not in max_backward_shape(x, self.axis):
+            raise ValueError(f"{self.operation}: x {x.shape} has no element along axis {self.axis}")
 
     def backward(self, gy: Variable) -> Any:
         x, y = self.inputs[0].data, self.outputs[0]().data
@@ -1060,7 +1110,7 @@ class Min(Max):
     """y = min(x) over `axis`; elements that tie share the gradient equally."""
 
     def forward(self, x: Any) -> Any:
-        self._check("min", x)
+        self._check(x)
         return x.min(axis=self.axis, keepdims=self.keepdims)
 
 
@@ -1068,7 +1118,7 @@ class MatMul(Function):
     operation = "matmul"
 
     def forward(self, x: Any, W: Any) -> Any:
-        check_product("matmul", x, W)
+        check_product(self.operation, x, W)
         self.x_ndim, self.W_ndim = x.ndim, W.ndim
         return x @ W
 

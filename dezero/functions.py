@@ -145,8 +145,10 @@ def exp(x: Any) -> Variable:
 
 class Clip(Function):
     def __init__(self, x_min: Any, x_max: Any) -> None:
-        self.x_min = as_python_number(x_min)
-        self.x_max = as_python_number(x_max)
+        if isinstance(x_min, Variable) or isinstance(x_max, Variable):
+            raise TypeError("clip: x_min and x_max receive no gradient; give numbers or arrays, not Variables")
+        self.x_min = -np.inf if x_min is None else as_python_number(x_min)
+        self.x_max = np.inf if x_max is None else as_python_number(x_max)
 
     def forward(self, x: Any) -> Any:
         return cuda.get_array_module(x).clip(x, self.x_min, self.x_max)
@@ -157,7 +159,7 @@ class Clip(Function):
 
 
 def clip(x: Any, x_min: Any, x_max: Any) -> Variable:
-    """y = x, but x_min where x is less and x_max where x is more; the gradient is 0 there.
+    """y = x, but x_min where x is less and x_max where x is more; the gradient is 0 there. None is no bound.
 
     >>> clip(np.array([-2.0, 0.5, 2.0]), -1.0, 1.0)
     variable([-1.   0.5  1. ])
@@ -233,7 +235,7 @@ class Linear(Function):
     def forward(self, x: Any, W: Any, b: Any) -> Any:
         if W.ndim != 2:
             raise ValueError(f"linear: W must have shape (in, out), got {W.shape}")
-        check_product("linear", x, W)
+        check_product(self.operation, x, W)
         if b is not None and b.shape != (W.shape[1],):
             raise ValueError(
                 f"linear: b must have shape {(W.shape[1],)}, one for each output, got {b.shape} (W {W.shape})"
@@ -335,7 +337,7 @@ class Softmax(Function):
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
-        check_axis("softmax", x, self.axis)
+        check_axis(self.operation, x, self.axis)
         xp = cuda.get_array_module(x)
         y = xp.exp(x - x.max(axis=self.axis, keepdims=True))  # less the largest: exp of a large x overflows
         return y / y.sum(axis=self.axis, keepdims=True)
@@ -366,7 +368,7 @@ class LogSoftmax(Function):
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
-        check_axis("log_softmax", x, self.axis)
+        check_axis(self.operation, x, self.axis)
         return x - logsumexp_array(x, self.axis)
 
     def backward(self, gy: Variable) -> Any:
@@ -477,12 +479,12 @@ def dropout(x: Any, dropout_ratio: float = 0.5) -> Variable:
     """
     if not 0 <= dropout_ratio <= 1:
         raise ValueError(f"dropout: dropout_ratio must lie in 0..1, got {dropout_ratio}")
-    x = as_operand("dropout", x)
+    operand = as_operand("dropout", x)
     if not Config.train:
-        return as_variable(x)
+        return operand if operand is x else Variable(operand.data)
     dropout_ratio = as_python_number(dropout_ratio)
-    keep = cuda.get_array_module(x).asarray(random.uniform(*x.shape) > dropout_ratio)
-    return x * (keep.astype(x.dtype) * (1 / (1 - dropout_ratio) if dropout_ratio < 1 else 0.0))
+    keep = cuda.get_array_module(operand).asarray(random.uniform(*operand.shape) > dropout_ratio)
+    return operand * (keep.astype(operand.dtype) * (1 / (1 - dropout_ratio) if dropout_ratio < 1 else 0.0))
 
 
 def embed_id(x: Any, W: Any) -> Variable:
@@ -492,7 +494,7 @@ def embed_id(x: Any, W: Any) -> Variable:
     """
     ids = cuda.plain(x)
     if not cuda.is_array(ids):
-        ids = np.asarray(ids)
+        ids = np.asarray(ids) if np.size(ids) else np.zeros(np.shape(ids), int)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embed_id: ids must be integers, got {ids.dtype}")
     _check_range(IndexError, "embed_id: ids", ids, len(W))
@@ -574,7 +576,7 @@ def softmax_cross_entropy(x: Any, t: Any) -> Variable:
     >>> softmax_cross_entropy(np.zeros((3, 4)), np.array([0, 1, 3]))  # log 4
     variable(1.3862943611198906)
     """
-    return SoftmaxCrossEntropy()(x, t)
+    return SoftmaxCrossEntropy()(x, as_operand("softmax_cross_entropy", t))  # a lone label keeps its own dtype
 
 
 def softmax_cross_entropy_simple(x: Any, t: Any) -> Variable:
@@ -635,6 +637,11 @@ def binary_cross_entropy(p: Any, t: Any) -> Variable:
         t: targets in 0..1, of p's shape; reshaped to it when the ranks differ.
     """
     p, t = _targets("binary_cross_entropy", p, t)
+    if isinstance(p.data, np.ndarray) and (p.data.min() < 0 or p.data.max() > 1):
+        raise ValueError(
+            f"binary_cross_entropy: p must lie in 0..1, got {p.data.min()}..{p.data.max()}; "
+            "sigmoid_cross_entropy takes scores"
+        )
     tiny = 1e-12  # keeps log 0 finite without a flat piece where learning would stop
     losses = t * log(p + tiny) + (1 - t) * log(1 - p + tiny)
     return -sum(losses) / len(p)

@@ -32,7 +32,7 @@ def pair(x: Any) -> Pair:
 def _pair(operation: str, what: str, x: Any, at_least: int | None) -> Pair:
     values = (x, x) if is_int(x) else x
     if not isinstance(values, tuple) or len(values) != 2 or not all(is_int(v) for v in values):
-        raise ValueError(f"{operation}: {what} must be an int or a pair of ints (height, width), got {x!r}")
+        raise ValueError(f"{operation}: {what} must be an int or a pair of ints, a tuple (height, width), got {x!r}")
     if at_least is not None and min(values) < at_least:
         raise ValueError(f"{operation}: {what} must be at least {at_least}, got {x!r}")
     return int(values[0]), int(values[1])
@@ -59,7 +59,7 @@ class Window(NamedTuple):
         return OH, OW
 
 
-def _outsize(operation: str, x: Any, window: Window) -> Pair:
+def check_windows(operation: str, x: Any, window: Window) -> Pair:
     """Return (OH, OW) for images `x`. Raises ValueError when x is no image or no window fits into it."""
     check_images(operation, x)
     OH, OW = window.counts(x.shape[2:])
@@ -90,7 +90,7 @@ class Im2col(Function):
         self.to_matrix = to_matrix
 
     def forward(self, x: Any) -> Any:
-        _outsize("im2col", x, self.window)
+        check_windows("im2col", x, self.window)
         self.x_shape = x.shape
         col = kernels.for_array(x).im2col(x, *self.window)
         return _to_matrix(col) if self.to_matrix else col
@@ -177,7 +177,7 @@ class Conv2d(Function):
 
     def forward(self, x: Any, W: Any, b: Any) -> Any:
         _check_weights("conv2d", x, W, b, in_axis=1)
-        _outsize("conv2d", x, Window(W.shape[2:], self.stride, self.pad))
+        check_windows("conv2d", x, Window(W.shape[2:], self.stride, self.pad))
         return kernels.for_array(x).conv2d(x, W, b, self.stride, self.pad)
 
     def backward(self, gy: Variable) -> Any:
@@ -216,7 +216,7 @@ def conv2d_simple(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0) 
     x, W = as_operand("conv2d_simple", x), as_operand("conv2d_simple", W)
     _check_weights("conv2d_simple", x, W, b, in_axis=1)
     window = Window.check("conv2d_simple", W.shape[2:], stride, pad)
-    OH, OW = _outsize("conv2d_simple", x, window)
+    OH, OW = check_windows("conv2d_simple", x, window)
     N, OC = x.shape[0], W.shape[0]
     y = matmul(im2col(x, *window), transpose(reshape(W, (OC, -1))))
     y = y if b is None else y + b
@@ -318,7 +318,7 @@ class Pooling(Function):
         self.window = _pooling_window("pooling", kernel_size, stride, pad)
 
     def forward(self, x: Any) -> Any:
-        _outsize("pooling", x, self.window)
+        check_windows("pooling", x, self.window)
         self.image_size = x.shape[2:]
         y, self.indexes = kernels.for_array(x).max_pool(x, *self.window)
         return y
@@ -330,28 +330,27 @@ class Pooling(Function):
 class Pooling2DGrad(Function):
     """The gradient of max pooling: each element of gy goes to the pixel that was its window's largest."""
 
-    def __init__(self, pooling: Pooling) -> None:
-        self.pooling = pooling
+    def __init__(self, pooling: Any) -> None:
+        self.indexes, self.image_size, self.window = pooling.indexes, pooling.image_size, pooling.window
 
     def forward(self, gy: Any) -> Any:
-        p = self.pooling
-        return kernels.for_array(gy).max_pool_scatter(gy, p.indexes, p.image_size, *p.window)
+        return kernels.for_array(gy).max_pool_scatter(gy, self.indexes, self.image_size, *self.window)
 
     def backward(self, ggx: Variable) -> Any:
-        return Pooling2DWithIndexes(self.pooling)(ggx)
+        return Pooling2DWithIndexes(self)(ggx)
 
 
 class Pooling2DWithIndexes(Function):
     """Take from each window the pixel that was the largest in `pooling`'s input."""
 
-    def __init__(self, pooling: Pooling) -> None:
-        self.pooling = pooling
+    def __init__(self, pooling: Any) -> None:
+        self.indexes, self.image_size, self.window = pooling.indexes, pooling.image_size, pooling.window
 
     def forward(self, x: Any) -> Any:
-        return kernels.for_array(x).max_pool_gather(x, self.pooling.indexes, *self.pooling.window)
+        return kernels.for_array(x).max_pool_gather(x, self.indexes, *self.window)
 
     def backward(self, gy: Variable) -> Any:
-        return Pooling2DGrad(self.pooling)(gy)
+        return Pooling2DGrad(self)(gy)
 
 
 def pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> Variable:
@@ -372,7 +371,7 @@ def pooling_simple(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> V
     """`pooling` composed of im2col and max, as the book's step 57 has it; ties share the gradient, and padding is 0."""
     x = as_operand("pooling_simple", x)
     window = _pooling_window("pooling_simple", kernel_size, stride, pad)
-    OH, OW = _outsize("pooling_simple", x, window)
+    OH, OW = check_windows("pooling_simple", x, window)
     N, C = x.shape[:2]
     KH, KW = window.kernel_size
     y = reshape(im2col(x, *window), (-1, KH * KW)).max(axis=1)
@@ -384,26 +383,25 @@ class AveragePooling(Function):
         self.window = _pooling_window("average_pooling", kernel_size, stride, pad)
 
     def forward(self, x: Any) -> Any:
-        _outsize("average_pooling", x, self.window)
-        self.x_shape = x.shape
+        check_windows("average_pooling", x, self.window)
+        self.image_size = x.shape[2:]
         return kernels.for_array(x).average_pool(x, *self.window)
 
     def backward(self, gy: Variable) -> Any:
-        return AveragePoolingGrad(self)(gy)
+        return AveragePoolingGrad(self.image_size, self.window)(gy)
 
 
 class AveragePoolingGrad(Function):
     """The gradient of average pooling: each element of gy spreads evenly over its window."""
 
-    def __init__(self, pooling: AveragePooling) -> None:
-        self.pooling = pooling
+    def __init__(self, image_size: Pair, window: Window) -> None:
+        self.image_size, self.window = image_size, window
 
     def forward(self, gy: Any) -> Any:
-        p = self.pooling
-        return kernels.for_array(gy).average_pool_grad(gy, p.x_shape[2:], *p.window)
+        return kernels.for_array(gy).average_pool_grad(gy, self.image_size, *self.window)
 
     def backward(self, ggx: Variable) -> Any:
-        return average_pooling(ggx, *self.pooling.window)
+        return average_pooling(ggx, *self.window)
 
 
 def average_pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> Variable:

@@ -10,8 +10,8 @@ import numpy as np
 
 from dezero import cuda, random, serializers
 from dezero import functions as F
-from dezero.core import Parameter, Variable, is_int
-from dezero.functions_conv import Window, check_images, pair
+from dezero.core import Parameter, Variable, as_operand, is_int
+from dezero.functions_conv import Window, check_images, check_windows, pair
 
 
 class Layer:
@@ -135,6 +135,14 @@ def check_size(layer: str, name: str, value: Any) -> int:
     return int(value)
 
 
+def _check_nobias(layer: str, nobias: Any) -> bool:
+    if not isinstance(nobias, (bool, np.bool_)):
+        raise TypeError(
+            f"{layer}: nobias must be True or False, got {nobias!r}; input sizes are given by name, as in_size="
+        )
+    return bool(nobias)
+
+
 def _check_dtype(layer: str, dtype: Any) -> Any:
     if np.dtype(dtype).kind != "f":
         raise ValueError(f"{layer}: dtype must be floating, as gradients are, got {np.dtype(dtype)}")
@@ -172,19 +180,21 @@ class Linear(Layer):
         self.out_size = check_size("Linear", "out_size", out_size)
         self.dtype = _check_dtype("Linear", dtype)
         self.W = Parameter(None, name="W")
+        self.W.expected_shape, self.W.expected_dtype = (self.in_size, self.out_size), dtype
         if self.in_size is not None:
             self._init_W(None)
-        self.b = None if nobias else Parameter(np.zeros(self.out_size, dtype=dtype), name="b")
+        self.b = None if _check_nobias("Linear", nobias) else Parameter(np.zeros(self.out_size, dtype=dtype), name="b")
 
     def _init_W(self, x: Any) -> None:
         self.W.data = _draw_weights((self.in_size, self.out_size), self.in_size, x, self.dtype)
 
     def forward(self, x: Any) -> Variable:
+        x = as_operand("Linear", x)
         if self.W.data is None:
             if not x.ndim or not x.shape[-1]:
                 raise ValueError(f"Linear: expected x (N, in) with in > 0, got {x.shape}")
             self.in_size = x.shape[-1]
-            self._init_W(x)
+            self._init_W(x.data)
         return F.linear(x, self.W, self.b)
 
 
@@ -209,9 +219,10 @@ class _Convolution(Layer):
         self.kernel_size, self.stride, self.pad = kernel_size, stride, pad
         self.dtype = _check_dtype(name, dtype)
         self.W = Parameter(None, name="W")
+        self.W.expected_shape, self.W.expected_dtype = (*self._W_channels(), *pair(kernel_size)), dtype
         if self.in_channels is not None:
             self._init_W(None)
-        self.b = None if nobias else Parameter(np.zeros(self.out_channels, dtype=dtype), name="b")
+        self.b = None if _check_nobias(name, nobias) else Parameter(np.zeros(self.out_channels, dtype=dtype), name="b")
 
     def _W_channels(self) -> tuple[Any, Any]:
         raise NotImplementedError
@@ -220,11 +231,18 @@ class _Convolution(Layer):
         KH, KW = pair(self.kernel_size)
         self.W.data = _draw_weights((*self._W_channels(), KH, KW), self.in_channels * KH * KW, x, self.dtype)
 
-    def _prepare(self, x: Any) -> None:
+    def _prepare(self, x: Any) -> Any:
+        """Make W where there is none yet, once x is known to be right."""
+        name = type(self).__name__
+        x = as_operand(name, x)
         if self.W.data is None:
-            check_images(type(self).__name__, x)
-            self.in_channels = check_size(type(self).__name__, "the number of channels of x", x.shape[1])
-            self._init_W(x)
+            self._check_input(name, x)
+            self.in_channels = check_size(name, "the number of channels of x", x.shape[1])
+            self._init_W(x.data)
+        return x
+
+    def _check_input(self, name: str, x: Any) -> None:
+        check_images(name, x)
 
 
 class Conv2d(_Convolution):
@@ -248,8 +266,10 @@ class Conv2d(_Convolution):
         return self.out_channels, self.in_channels
 
     def forward(self, x: Any) -> Variable:
-        self._prepare(x)
-        return F.conv2d(x, self.W, self.b, self.stride, self.pad)
+        return F.conv2d(self._prepare(x), self.W, self.b, self.stride, self.pad)
+
+    def _check_input(self, name: str, x: Any) -> None:
+        check_windows(name, x, Window.check(name, self.kernel_size, self.stride, self.pad))
 
 
 class Deconv2d(_Convolution):
@@ -262,8 +282,7 @@ class Deconv2d(_Convolution):
         return self.in_channels, self.out_channels
 
     def forward(self, x: Any) -> Variable:
-        self._prepare(x)
-        return F.deconv2d(x, self.W, self.b, self.stride, self.pad)
+        return F.deconv2d(self._prepare(x), self.W, self.b, self.stride, self.pad)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -293,7 +312,7 @@ class RNN(Layer):
         self.h = None
 
     def forward(self, x: Any) -> Variable:
-        self.h = F.tanh(_add_state(self.x2h(x), self.h2h, self.h))
+        self.h = F.tanh(_add_state("RNN", self.x2h(x), self.h2h, self.h))
         return self.h
 
 
@@ -326,17 +345,23 @@ class LSTM(Layer):
         self.c = None
 
     def forward(self, x: Any) -> Variable:
-        f = F.sigmoid(_add_state(self.x2f(x), self.h2f, self.h))
-        i = F.sigmoid(_add_state(self.x2i(x), self.h2i, self.h))
-        o = F.sigmoid(_add_state(self.x2o(x), self.h2o, self.h))
-        u = F.tanh(_add_state(self.x2u(x), self.h2u, self.h))
+        f = F.sigmoid(_add_state("LSTM", self.x2f(x), self.h2f, self.h))
+        i = F.sigmoid(_add_state("LSTM", self.x2i(x), self.h2i, self.h))
+        o = F.sigmoid(_add_state("LSTM", self.x2o(x), self.h2o, self.h))
+        u = F.tanh(_add_state("LSTM", self.x2u(x), self.h2u, self.h))
         self.c = i * u if self.c is None else f * self.c + i * u
         self.h = o * F.tanh(self.c)
         return self.h
 
 
-def _add_state(y: Variable, h2y: Linear, h: Variable | None) -> Variable:
-    return y if h is None else y + h2y(h)
+def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Variable:
+    if h is None:
+        return y
+    if len(h) != len(y):
+        raise ValueError(
+            f"{layer}: the state is that of a batch of {len(h)}, but x has {len(y)}; call reset_state() first"
+        )
+    return y + h2y(h)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -370,16 +395,19 @@ class BatchNorm(Layer):
         self.gamma = Parameter(None, name="gamma")
         self.beta = Parameter(None, name="beta")
         self.avg_mean.is_buffer = self.avg_var.is_buffer = True
+        for param in self.params():
+            param.expected_shape = (None,)
 
     def _init_params(self, x: Any) -> None:
-        if x.ndim < 2:
+        if x.ndim not in (2, 4):
             raise ValueError(f"BatchNorm: x must have shape (N, C) or (N, C, H, W), got {x.shape}")
-        xp = cuda.get_array_module(x)
+        xp = cuda.get_array_module(x.data)
         for param, value in ((self.avg_mean, 0), (self.avg_var, 1), (self.gamma, 1), (self.beta, 0)):
             if param.data is None:
                 param.data = xp.full(x.shape[1], value, x.dtype if x.dtype.kind == "f" else np.float32)
 
     def forward(self, x: Any) -> Variable:
+        x = as_operand("BatchNorm", x)
         if any(param.data is None for param in self.params()):
             self._init_params(x)
         return F.batch_norm(x, self.gamma, self.beta, self.avg_mean.data, self.avg_var.data)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dezero import cuda
-from dezero.core import Parameter
+from dezero.core import Parameter, Variable
 
 
 class Optimizer:
@@ -35,27 +35,40 @@ class Optimizer:
         """Take the parameters of `target`, a Layer or anything with a `params()`, and return the optimizer itself."""
         if not hasattr(target, "params"):
             raise TypeError(f"{type(self).__name__}.setup: expected a Layer or Model, got {type(target).__name__}")
+        if target is not self.target:
+            self._forget()
         self.target = target
         return self
+
+    def _forget(self) -> None:
+        self.state, self._names = {}, {}
 
     def update(self) -> None:
         """Run the hooks on all parameters that have a gradient, then change each that still has one."""
         if self.target is None:
             raise ValueError(f"{type(self).__name__}.update: there is nothing to update; call setup(model) first")
         params = [param for param in dict.fromkeys(self.target.params()) if not getattr(param, "is_buffer", False)]
+        if not params:
+            raise ValueError(
+                f"{type(self).__name__}.update: {type(self.target).__name__} has no parameters; they are found in "
+                "attributes, and in lists and dicts of nothing but Layers and Parameters"
+            )
         self._name_params(params)
         for hook in self.hooks:
             hook(_with_gradient(params))
         for param in _with_gradient(params):
-            self._check_floating(param)
+            self._check(param)
             self.update_one(param)
 
-    def _check_floating(self, param: Any) -> None:
+    def _check(self, param: Any) -> None:
+        where = f"{type(self).__name__}.update: parameter {self._names[param]}"
         if param.dtype.kind != "f":
             raise TypeError(
-                f"{type(self).__name__}.update: parameter {self._names[param]} has dtype {param.dtype}, "
-                "which cannot take small steps; make it floating: data.astype(np.float32)"
+                f"{where} has dtype {param.dtype}, which cannot take small steps; "
+                "make it floating: data.astype(np.float32)"
             )
+        if not isinstance(param.grad, Variable) or param.grad.shape != param.shape:
+            raise TypeError(f"{where}: grad must be a Variable of shape {param.shape}, got {param.grad!r:.60}")
 
     def _name_params(self, params: list[Any]) -> None:
         """Give each parameter that is new a name, which it keeps: its name in the target, or else a number."""
@@ -169,6 +182,10 @@ class Adam(Optimizer):
         self.beta2 = beta2
         self.eps = eps
 
+    def _forget(self) -> None:
+        super()._forget()
+        self.t = 0
+
     def update(self) -> None:
         self.t += 1
         super().update()
@@ -209,7 +226,8 @@ class ClipGrad:
         self.max_norm = max_norm
 
     def __call__(self, params: list[Any]) -> None:
-        norm = math.sqrt(sum(float((param.grad.data**2).sum()) for param in params))
+        # in float64: the squares of large float32 gradients overflow
+        norm = math.sqrt(sum(float((param.grad.data.astype("f8") ** 2).sum()) for param in params))
         rate = self.max_norm / (norm + 1e-6)
         if rate < 1:
             for param in params:
@@ -222,6 +240,8 @@ class FreezeParam:
     def __init__(self, *layers: Any) -> None:
         self.frozen: set[Any] = set()
         for layer in layers:
+            if not isinstance(layer, Parameter) and not hasattr(layer, "params"):
+                raise TypeError(f"FreezeParam: expected Layers and Parameters, got {type(layer).__name__}")
             self.frozen.update([layer] if isinstance(layer, Parameter) else layer.params())
 
     def __call__(self, params: list[Any]) -> None:

@@ -16,22 +16,28 @@ __all__ = ["load_weights", "save_weights"]
 def save_weights(layer: Any, path: Any) -> None:
     """Save the parameters of `layer` to the npz file `path`, to which `.npz` is added when it is not there.
 
-    Parameters that have no data yet, because their layer was never called, are left out.
+    Raises ValueError when there are none, or some have no data yet because their layer was never called.
     """
     from zipfile import ZIP_DEFLATED, ZipFile
 
+    params = dict(layer.named_params())
+    unmade = [name for name, param in params.items() if param.data is None]
+    if unmade or not params:
+        what = (
+            f"{', '.join(unmade)} are made at the first call; call the model once" if unmade else "it has no parameters"
+        )
+        raise ValueError(f"save_weights: {type(layer).__name__} has nothing whole to save: {what}")
     with open_whole(_npz_path(path)) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        for name, param in layer.named_params():
-            if param.data is not None:  # an npz file is a zip of npy files
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, cuda.as_numpy(param.data), allow_pickle=False)
+        for name, param in params.items():  # an npz file is a zip of npy files
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, cuda.as_numpy(param.data), allow_pickle=False)
 
 
 def load_weights(layer: Any, path: Any) -> None:
     """Load the npz file `path` into the parameters of `layer`, all of them or, when anything does not fit, none.
 
-    Raises FileNotFoundError when there is no such file, ValueError when it is no npz file of arrays or its names and
-    shapes are not those of the layer.
+    Raises FileNotFoundError when there is no such file, ValueError when it is no npz file of arrays or its names,
+    shapes and dtypes are not those of the layer.
     """
     path = path if os.path.isfile(path) else _npz_path(path)
     arrays = _read_npz(path)
@@ -39,16 +45,16 @@ def load_weights(layer: Any, path: Any) -> None:
     problems = _misfits(params, arrays)
     if problems:
         raise ValueError(f"load_weights: {os.fspath(path)} does not fit {type(layer).__name__}: {'; '.join(problems)}")
-    for name, array in arrays.items():
-        param = params[name]
-        if param.data is None:
-            param.data = array
-        else:
-            param.data = cuda.get_array_module(param.data).asarray(array.astype(param.dtype, copy=False))
+    for name, param in params.items():
+        expected = param.expected_dtype if param.data is None else param.dtype
+        dtype = expected or np.result_type(arrays[name].dtype, np.float32)  # at least floating
+        param.data = cuda.get_array_module(param.data).asarray(arrays[name].astype(dtype))
 
 
 def _npz_path(path: Any) -> str:
     path = os.fspath(path)
+    if not os.path.basename(path):
+        raise ValueError(f"expected the name of a file for weights, got the folder {path!r}")
     return path if path.endswith(".npz") else path + ".npz"
 
 
@@ -60,7 +66,7 @@ def _read_npz(path: Any) -> dict[str, Any]:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: _array(archive[name]) for name in archive.files}
     except Exception as error:  # damaged bytes fail in more ways than zipfile and NumPy name
-        raise ValueError(f"load_weights: {path} is not an npz file of arrays: {error}") from error
+        raise ValueError(f"load_weights: {path} is not an npz file of arrays, as save_weights writes") from error
 
 
 def _array(x: Any) -> Any:
@@ -70,14 +76,23 @@ def _array(x: Any) -> Any:
 
 
 def _misfits(params: dict[str, Any], arrays: dict[str, Any]) -> list[str]:
-    """Say what stands between a layer and a file; a parameter without data yet takes any shape, or waits for a call."""
-    missing = [name for name, param in params.items() if name not in arrays and param.data is not None]
+    """Say what stands between a layer and a file."""
+    missing = [name for name in params if name not in arrays]
     left_over = [name for name in arrays if name not in params]
-    shapes = [
-        f"{name} has shape {array.shape} in the file but {params[name].shape} here"
-        for name, array in arrays.items()
-        if name in params and params[name].data is not None and params[name].shape != array.shape
-    ]
     problems = [f"missing in the file: {', '.join(missing)}"] if missing else []
     problems += [f"not in the layer: {', '.join(left_over)}"] if left_over else []
-    return problems + shapes
+    for name, array in arrays.items():
+        if name in params:
+            expected = params[name].expected_shape if params[name].data is None else params[name].shape
+            if not _fits(array.shape, expected):
+                problems.append(f"{name} has shape {array.shape} in the file but {expected} here")
+            elif array.dtype.kind not in "fiub":
+                problems.append(f"{name} has dtype {array.dtype} in the file")
+    return problems
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...] | None) -> bool:
+    """Say whether a shape is the expected one, where None stands for any size, or for any shape."""
+    if expected is None:
+        return True
+    return len(shape) == len(expected) and all(m in (None, n) for n, m in zip(shape, expected, strict=True))

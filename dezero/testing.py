@@ -41,6 +41,8 @@ def check_grads(
 
     >>> check_grads(lambda x: x * x * x, np.array([1.0, 2.0]), order=3)
     """
+    if order < 1:
+        raise ValueError(f"check_grads: order must be at least 1, got {order}")
     arrays = [np.array(cuda.as_numpy(x), dtype=np.float64) for x in inputs]
     rng = np.random.default_rng(seed)
     for n in range(1, order + 1):
@@ -113,8 +115,7 @@ def numerical_grad(f: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> 
     eps = 1e-4
     original = cuda.plain(x)
     host = np.array(cuda.as_numpy(original))
-    if host.dtype.kind != "f":
-        host = host.astype(np.float64)  # an integer cannot take a small step
+    host = host.astype(np.float64)  # an integer cannot take a small step, nor a large float32
     xp = cuda.get_array_module(original)
     gradient = np.zeros_like(host)
     for index in np.ndindex(host.shape):

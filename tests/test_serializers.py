@@ -99,13 +99,53 @@ def test_a_file_of_plain_numpy_loads(tmp_path):
     np.testing.assert_array_equal(model(np.array([[1.0, 2.0]])).data, [[2.0, 3.0]])
 
 
-def test_parameters_that_wait_for_a_call_are_left_out_and_go_on_waiting(tmp_path):
-    model = Sequential(L.Linear(3))
-    model.save_weights(tmp_path / "w.npz")
-    other = Sequential(L.Linear(3))
-    other.load_weights(tmp_path / "w.npz")
-    assert other.l0.W.data is None
-    assert other(np.zeros((1, 2), np.float32)).shape == (1, 3)
+def test_a_model_never_called_has_nothing_whole_to_save(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^save_weights: Sequential .*: l0/W are made at the first call; call the model"
+    ):
+        Sequential(L.Linear(3)).save_weights(tmp_path / "w.npz")
+    with pytest.raises(ValueError, match=r"^save_weights: Sequential .*: it has no parameters"):
+        Sequential().save_weights(tmp_path / "w.npz")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("saved", "made"),
+    [
+        (L.Conv2d(4, 5, in_channels=1), L.Conv2d(4, 3)),
+        (L.Deconv2d(4, 3, in_channels=1, nobias=True), L.Deconv2d(5, 3, nobias=True)),
+        (L.Linear(7, nobias=True, in_size=2), L.Linear(9, nobias=True)),
+        (L.Linear(7, nobias=True, in_size=2), L.Linear(7, nobias=True, in_size=3)),
+    ],
+)
+def test_a_layer_not_yet_called_knows_which_shapes_do_not_fit(tmp_path, saved, made):
+    saved.save_weights(tmp_path / "w.npz")
+    before = made.W.data
+    with pytest.raises(ValueError, match=r"W has shape .* in the file but .* here"):
+        made.load_weights(tmp_path / "w.npz")
+    assert made.W.data is before
+
+
+@pytest.mark.parametrize("bad", [np.array(["x"] * 7), np.ones(7, complex)])
+def test_what_is_no_real_number_is_refused_and_nothing_is_changed(tmp_path, bad):
+    np.savez(tmp_path / "w.npz", W=np.ones((3, 7)), b=bad)
+    layer = L.Linear(7, in_size=3)
+    before = layer.W.data.copy()
+    with pytest.raises(ValueError, match=r"b has dtype .* in the file"):
+        layer.load_weights(tmp_path / "w.npz")
+    np.testing.assert_array_equal(layer.W.data, before)
+
+
+def test_weights_take_the_dtype_of_the_layer_that_was_never_called(tmp_path):
+    np.savez(tmp_path / "w.npz", W=np.ones((3, 7)), b=np.zeros(7, int))
+    layer = L.Linear(7)
+    layer.load_weights(tmp_path / "w.npz")
+    assert (layer.W.dtype, layer.b.dtype) == (np.float32, np.float32)
+
+
+def test_a_folder_is_no_file_for_weights(tmp_path):
+    with pytest.raises(ValueError, match="expected the name of a file"):
+        L.Linear(7, in_size=3).save_weights(f"{tmp_path}/")
 
 
 def test_a_tied_parameter_is_saved_once_and_stays_tied(tmp_path):
