@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ class DataLoader:
     """Iterate over a dataset in batches `(x, t)`, as arrays: x (batch_size, ...), t (batch_size, ...) or None.
 
     The last batch of an epoch may be smaller. One permutation is drawn when the loader is made, and one at the end of
-    each epoch. A loader is its own iterator: a new `for` starts over if the last one was left part-way.
+    each epoch. A loader is its own iterator: a new `for` starts over if the last one was left part-way. So a `for` over
+    a loader inside a `for` over the same loader never ends; make two.
 
     Args:
         dataset: a `Dataset`, or any sequence of pairs (x, t).
@@ -38,7 +38,8 @@ class DataLoader:
     """
 
     def __init__(self, dataset: Any, batch_size: int, shuffle: bool = True, gpu: bool = False) -> None:
-        batch_size = operator.index(batch_size)
+        if not isinstance(batch_size, (int, np.integer)):
+            raise TypeError(f"{type(self).__name__}: batch_size must be an int, got {batch_size!r}")
         if batch_size < 1:
             raise ValueError(f"{type(self).__name__}: batch_size must be at least 1, got {batch_size}")
         self.dataset = dataset
@@ -115,6 +116,8 @@ class SeqDataLoader(DataLoader):
 
     def __init__(self, dataset: Any, batch_size: int, gpu: bool = False) -> None:
         super().__init__(dataset, batch_size, shuffle=False, gpu=gpu)
+        if batch_size > self.data_size:
+            raise ValueError(f"SeqDataLoader: cannot read {self.data_size} items in {batch_size} places at once")
 
     def _rows(self) -> np.ndarray:
         jump = self.data_size // self.batch_size

@@ -77,6 +77,8 @@ class Dataset:
         except TypeError:
             name, kind = type(self).__name__, type(index).__name__
             raise TypeError(f"{name}[i]: i must be one integer, got {kind} (.batch takes many)") from None
+        if self.data is None:
+            len(self)  # says what is missing
         x = self.transform(self.data[index])
         return x, None if self.label is None else self.target_transform(self.label[index])
 
@@ -118,10 +120,10 @@ def collate(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     >>> collate([(0.5, 1), (1.5, 0)])
     (array([0.5, 1.5]), array([1, 0]))
     """
-    try:
-        xs, ts = [item[0] for item in items], [item[1] for item in items]
-    except (TypeError, IndexError, KeyError) as error:
-        raise TypeError(f"a batch is made of pairs (x, t), but the dataset gave {type(items[0]).__name__}") from error
+    for item in items:
+        if not isinstance(item, (tuple, list)) or len(item) < 2:
+            raise TypeError(f"a batch is made of pairs (x, t), but the dataset gave {type(item).__name__} {item!r:.60}")
+    xs, ts = [item[0] for item in items], [item[1] for item in items]
     return _stack("x", xs), None if all(t is None for t in ts) else _stack("t", ts)
 
 
@@ -155,7 +157,7 @@ def hold_out(dataset: AnyDataset, count: int) -> tuple[AnyDataset, AnyDataset]:
     if kind.__getitem__ is not Dataset.__getitem__ or kind.__len__ is not Dataset.__len__:
         raise TypeError(f"hold_out: {kind.__name__} has its own __getitem__ or __len__: divide it there")
     size = len(dataset)
-    if not 0 <= count <= size:
+    if not isinstance(count, (int, np.integer)) or not 0 <= count <= size:
         raise ValueError(f"hold_out: cannot hold out {count} of {size} items")
     parts = copy.copy(dataset), copy.copy(dataset)
     for part, rows in zip(parts, (slice(0, size - count), slice(size - count, size)), strict=True):

@@ -14,7 +14,7 @@ from dezero.files import open_whole
 
 __all__ = ["cache_folder", "fetch", "get_file"]
 
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 10.0  # seconds without a byte
 _CHUNK = 1 << 16
 
 Content = TypeVar("Content")

@@ -13,6 +13,7 @@ import argparse
 import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def load_data(args: argparse.Namespace) -> tuple[Any, Any]:
 def train_epoch(model: Any, optimizer: Any, loader: Any, args: argparse.Namespace, epoch: int) -> tuple[float, float]:
     """Go once over the data. Returns the mean loss and accuracy on the way."""
     loss_sum = correct = seen = 0.0
-    with tqdm(loader, desc=f"epoch {epoch + 1:2}/{args.epochs}", unit="batch") as bar:
+    # disable=None: no bar where nobody watches, in a pipe or a file
+    with tqdm(loader, desc=f"epoch {epoch + 1:2}/{args.epochs}", unit="batch", disable=None) as bar:
         for step, (x, t) in enumerate(bar):
             progress = (epoch + step / len(loader)) / args.epochs
             optimizer.alpha = args.lr * (1 + math.cos(math.pi * progress)) / 2
@@ -130,12 +132,12 @@ def draw_curves(figure: Any, history: list[tuple[float, ...]], judged_by: str) -
     train_loss, train_accuracy, test_loss, test_accuracy = np.transpose(history)
     left, right = figure.subplots(1, 2)
     for axes, train, test, title in (
-        (left, train_loss, test_loss, f"loss ({judged_by}: {test_loss[-1]:.4f} at last)"),
+        (left, train_loss, test_loss, f"loss (final {judged_by}: {test_loss[-1]:.4f})"),
         (
             right,
             100 * train_accuracy,
             100 * test_accuracy,
-            f"accuracy, % ({judged_by}: {test_accuracy[-1]:.2%} at last)",
+            f"accuracy, % (final {judged_by}: {test_accuracy[-1]:.2%})",
         ),
     ):
         axes.plot(epochs, train, "o--", label="training (shifted digits, dropout)", color="tab:gray")
@@ -143,11 +145,11 @@ def draw_curves(figure: Any, history: list[tuple[float, ...]], judged_by: str) -
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-    left.legend()
+        axes.legend()
 
 
 def draw_filters(figure: Any, W: Any) -> None:
-    figure.suptitle(f"the {len(W)} filters of the first layer: red adds, blue subtracts")
+    figure.suptitle(f"the {len(W)} filters of the first layer: red adds, blue subtracts, white is 0")
     largest = abs(W).max()
     for axes, kernel in zip(figure.subplots(math.ceil(len(W) / 8), 8).flat, W, strict=False):
         axes.imshow(kernel[0], cmap="bwr", vmin=-largest, vmax=largest)
@@ -224,8 +226,18 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
     if args.data_dir and args.dataset != "mnist":
         parser.error("--data-dir goes with --dataset mnist; the mini set is carried by the package")
     for option, path in (("--out", args.out), ("--plot", args.plot)):
-        if path and not Path(path).absolute().parent.is_dir():
-            parser.error(f"{option} {path}: there is no folder {Path(path).absolute().parent}")
+        if not path:
+            continue
+        folder = Path(path).absolute().parent
+        if Path(path).is_dir() or not folder.is_dir():
+            parser.error(
+                f"{option} {path}: {'that is a folder' if folder.is_dir() else f'there is no folder {folder}'}"
+            )
+        try:
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            parser.error(f"{option} {path}: cannot write to {folder}: {error.strerror}")
     if args.plot:
         try:
             from matplotlib.backend_bases import FigureCanvasBase

@@ -1422,3 +1422,69 @@ def test_a_copy_keeps_requires_grad():
     x = var(1.0)
     x.requires_grad = False
     assert copy.deepcopy(x).requires_grad is False
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Misuse that would pass in silence
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_by_hand_that_forgets_data_is_told_so():
+    p = var(1.0, 2.0)
+    (p * p).sum().backward()
+    p.data -= 0.1 * p.grad
+    with pytest.raises(
+        TypeError, match=r"data must be an array, got Variable; a step by hand is p\.data -= lr \* p\.grad"
+    ):
+        p * p
+
+
+def test_a_number_put_into_data_becomes_an_array_again():
+    x = Variable(np.array(2.0))
+    x.data = x.data - 0.5
+    y = x * x
+    y.backward()
+    assert (float(y), float(x.grad)) == (2.25, 3.0)
+    assert isinstance(x.data, np.ndarray)
+
+
+@pytest.mark.parametrize("name", ["trian", "backward_pass", "__module__"])
+def test_there_are_two_modes_and_no_others(name):
+    with pytest.raises(ValueError, match=rf"there is no mode '{name}'; the modes are"):
+        setattr(Config, name, False)
+    with pytest.raises(ValueError, match=rf"there is no mode '{name}'; the modes are"), using_config(name, False):
+        pass
+
+
+def test_a_gradient_of_another_shape_is_not_added_to():
+    x = var(1.0, 2.0)
+    x.grad = Variable(np.ones((2, 1)))
+    with pytest.raises(
+        ValueError, match=r"backward: grad was given the shape \(2, 1\) but the Variable has shape \(2,\)"
+    ):
+        (x * x).backward()
+
+
+def test_complex_numbers_have_no_gradient():
+    x = Variable(np.array([1 + 2j]))
+    with pytest.raises(TypeError, match="gradients of complex numbers are not supported"):
+        (x * x).backward()
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: F.reshape(x, 2.0),
+        lambda x: F.broadcast_to(x, (3.0, 2)),
+        lambda x: F.sum_to(x, "2"),
+        lambda x: x.reshape(None),
+    ],
+)
+def test_a_shape_is_made_of_ints(f):
+    with pytest.raises(TypeError, match=r"^\w+: a shape must be an int or a tuple of ints, got"):
+        f(var(1.0, 2.0))
+
+
+def test_an_axis_is_an_int():
+    with pytest.raises(TypeError, match=r"^sum: axis must be an int, a tuple of ints, or None, got 1\.0"):
+        F.sum(var(1.0, 2.0), 1.0)

@@ -224,3 +224,14 @@ def test_batches_on_the_gpu():
     for x, t in DataLoader(Ten(), 4, gpu=True):
         assert isinstance(x, cuda.cupy.ndarray)
         np.testing.assert_array_equal(cuda.as_numpy(x)[:, 0], 2 * cuda.as_numpy(t))
+
+
+@pytest.mark.parametrize("items", [np.ones((4, 3)), ["ab", "cd"], [1, 2]])
+def test_items_that_are_no_pairs_are_refused(items):
+    with pytest.raises(TypeError, match=r"a batch is made of pairs \(x, t\), but the dataset gave"):
+        next(DataLoader(items, 2))
+
+
+def test_more_places_than_items_are_refused():
+    with pytest.raises(ValueError, match="SeqDataLoader: cannot read 2 items in 3 places at once"):
+        SeqDataLoader([(1, 2), (3, 4)], 3)

@@ -900,3 +900,20 @@ def test_a_refused_batch_leaves_the_running_statistics_alone():
     with pytest.raises(ValueError, match="batch_norm"):
         F.batch_norm(X, ONES, np.ones(2), mean, var)
     np.testing.assert_array_equal(mean, np.zeros(3))
+
+
+def test_clip_without_a_bound():
+    x = Variable(np.array([-2.0, 0.5, 2.0]))
+    F.clip(x, None, 1.0).backward()
+    np.testing.assert_array_equal(x.grad.data, [1, 1, 0])
+    with pytest.raises(TypeError, match="clip: x_min and x_max receive no gradient"):
+        F.clip(x, Variable(np.array(0.0)), 1.0)
+
+
+def test_probabilities_outside_0_to_1_are_refused():
+    with pytest.raises(ValueError, match=r"binary_cross_entropy: p must lie in 0\.\.1, got .*sigmoid_cross_entropy"):
+        F.binary_cross_entropy(np.array([1.5]), np.array([1.0]))
+
+
+def test_one_label_may_be_a_number():
+    assert float(F.softmax_cross_entropy(np.zeros((1, 4)), 3)) == pytest.approx(np.log(4))

@@ -684,3 +684,45 @@ def test_the_names_of_a_layers_own_parts_are_where_the_book_looks_for_them():
     layer.p3, layer.p4 = Variable(np.array(3.0)), "text"
     assert list(layer._params) == ["p1", "p2"]
     assert all(isinstance(layer.__dict__[name], Parameter) for name in layer._params)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Misuse that would pass in silence
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [lambda: L.Linear(784, 10), lambda: L.Conv2d(8, 3, 1, 0, 1)])
+def test_a_number_where_nobias_belongs_is_refused(make):
+    with pytest.raises(TypeError, match=r"nobias must be True or False, got 10?; input sizes are given by name"):
+        make()
+
+
+@pytest.mark.parametrize("layer", [L.RNN(3), L.LSTM(3)], ids=["RNN", "LSTM"])
+@pytest.mark.parametrize(("first", "second"), [(1, 4), (4, 1), (4, 3)])
+def test_the_state_of_another_batch_size_is_refused(layer, first, second):
+    layer.reset_state()
+    layer(np.ones((first, 2)))
+    with pytest.raises(ValueError, match=rf"state is that of a batch of {first}, but x has {second}; call reset_state"):
+        layer(np.ones((second, 2)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "wrong", "right"),
+    [
+        (L.Conv2d(4, 5), (2, 8, 4, 1), (2, 1, 8, 8)),
+        (L.BatchNorm(), (2, 3, 4), (2, 5)),
+        (L.Linear(3), (2, 0), (2, 4)),
+    ],
+    ids=["Conv2d", "BatchNorm", "Linear"],
+)
+def test_a_first_call_that_fails_makes_no_weights(layer, wrong, right):
+    with pytest.raises(ValueError, match=f"^{type(layer).__name__}: "):
+        layer(np.ones(wrong, np.float32))
+    layer(np.ones(right, np.float32))
+
+
+@pytest.mark.parametrize("layer", [L.Linear(3), L.Conv2d(3, 3), L.Deconv2d(3, 3), L.BatchNorm(), L.RNN(3)])
+@pytest.mark.parametrize("bad", [[[1.0, 2.0]], None, "text"], ids=lambda bad: type(bad).__name__)
+def test_what_is_no_array_is_refused(layer, bad):
+    with pytest.raises(TypeError, match=r"^\w+: expected Variables, arrays or numbers, got"):
+        layer(bad)

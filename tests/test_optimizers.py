@@ -498,3 +498,41 @@ def test_a_parabola_is_descended_by_every_rule():
             (model.p * model.p).sum().backward()
             optimizer.update()
         assert np.abs(model.p.data).max() < 0.05, type(rule).__name__
+
+
+def test_a_target_without_parameters_is_an_error():
+    model = L.Layer()
+    model.parts = [L.Linear(2), np.tanh]  # one part is no layer, so the list registers nothing
+    with pytest.raises(ValueError, match=r"SGD.update: Layer has no parameters; they are found in attributes"):
+        optimizers.SGD().setup(model).update()
+
+
+@pytest.mark.parametrize("grad", [np.ones(3), Variable(np.ones((1, 1)))], ids=["array", "shape"])
+def test_a_gradient_that_is_none_is_an_error(grad):
+    model = L.Layer()
+    model.p = Parameter(np.ones(3))
+    model.p.grad = grad
+    with pytest.raises(TypeError, match=r"SGD.update: parameter p: grad must be a Variable of shape \(3,\)"):
+        optimizers.SGD().setup(model).update()
+
+
+def test_clipping_does_not_overflow():
+    model = L.Layer()
+    model.p = Parameter(np.zeros(2, np.float32))
+    model.p.grad = Variable(np.full(2, 1e30, np.float32))
+    ClipGrad(1.0)([model.p])
+    np.testing.assert_allclose(model.p.grad.data, [0.5**0.5] * 2, rtol=1e-6)
+
+
+def test_setup_with_another_model_starts_afresh():
+    optimizer = Adam()
+    for _ in range(2):
+        target = Group(START)
+        target.set_grads(gradients(0))
+        optimizer.setup(target).update()
+        assert (optimizer.t, list(optimizer.state)) == (1, ["0"])
+
+
+def test_freeze_param_takes_layers_and_parameters_only():
+    with pytest.raises(TypeError, match="FreezeParam: expected Layers and Parameters, got list"):
+        FreezeParam([L.Linear(2)])
