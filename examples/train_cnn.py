@@ -149,7 +149,7 @@ def draw_curves(figure: Any, history: list[tuple[float, ...]], judged_by: str) -
 
 
 def draw_filters(figure: Any, W: Any) -> None:
-    figure.suptitle(f"the {len(W)} filters of the first layer: red adds, blue subtracts, white is 0")
+    figure.suptitle("first-layer filters: red adds, blue subtracts, white is 0")
     largest = abs(W).max()
     for axes, kernel in zip(figure.subplots(math.ceil(len(W) / 8), 8).flat, W, strict=False):
         axes.imshow(kernel[0], cmap="bwr", vmin=-largest, vmax=largest)
