@@ -80,30 +80,35 @@ def _download(url: str, file: IO[bytes]) -> None:
 
     # Some mirrors turn urllib's own name away.
     request = Request(url, headers={"User-Agent": "dezero"})
-    with urlopen(request, timeout=TIMEOUT) as response:
+    # The bar is there before the answer is: a mirror can take its time.
+    with _progress_bar(url) as advance, urlopen(request, timeout=TIMEOUT) as response:
         length = response.headers.get("Content-Length")
         total = None if length is None else int(length)
-        with _progress_bar(posixpath.basename(urlsplit(url).path), total) as advance:
-            while chunk := response.read(_CHUNK):
-                file.write(chunk)
-                advance(len(chunk))
+        while chunk := response.read(_CHUNK):
+            file.write(chunk)
+            advance(len(chunk), total)
         # A connection that dies reads as the end of the file.
         if total is not None and file.tell() != total:
             raise ValueError(f"the connection ended after {file.tell()} of {total} bytes")
 
 
 @contextlib.contextmanager
-def _progress_bar(name: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Draw a bar, and give the function that moves it on by a number of bytes."""
+def _progress_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """Draw a bar, and give the function that moves it on by a number of bytes of a total."""
     try:
         from tqdm import tqdm
     except ImportError:
         tqdm = None
     if tqdm is None:  # a download is no worse for not being watched
-        yield lambda count: None
+        yield lambda count, total: None
         return
-    with tqdm(desc=name, total=total, unit="B", unit_scale=True) as bar:
-        yield bar.update
+    with tqdm(desc=name, unit="B", unit_scale=True) as bar:
+
+        def advance(count: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(count)
+
+        yield advance
 
 
 def _check_sha256(path: str, expected: str | None) -> None:

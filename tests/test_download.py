@@ -168,8 +168,8 @@ def test_an_interrupted_download_leaves_nothing(server, cache, monkeypatch):
     seen = []
 
     @contextlib.contextmanager
-    def bar(name, total):
-        def interrupt(count):
+    def bar(name):
+        def interrupt(count, total):
             seen.extend(names(cache))
             raise KeyboardInterrupt
 
@@ -181,6 +181,14 @@ def test_an_interrupted_download_leaves_nothing(server, cache, monkeypatch):
     assert len(seen) == 1  # it was on its way, under another name
     assert seen != ["data.bin"]
     assert names(cache) == []
+
+
+def test_the_bar_is_there_before_a_slow_mirror_answers(server, cache, capsys, monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    with pytest.raises(OSError, match="timed out"):
+        download.get_file(server.url + "slow/data.bin")
+    assert "slow/data.bin: 0.00B" in capsys.readouterr().err
 
 
 def test_the_bar_is_drawn_where_tqdm_is_and_missed_nowhere_else(server, capsys, monkeypatch):
