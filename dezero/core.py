@@ -469,10 +469,7 @@ class Function:
         # A Function that is called again records a node of its own; the first call keeps its state and `creator`.
         node = self if self.inputs is None else copying.copy(self)
         variables = [x if isinstance(x, Variable) else _constant(node.operation, x, inputs) for x in inputs]
-        for x in variables:
-            if not cuda.is_array(x.data) and x.data is not None:
-                _mend(node.operation, x)
-        arrays = _gate(node.operation, [x.data for x in variables])
+        arrays = _gate(node.operation, variables)
         try:
             ys = node.forward(*arrays)
         except (AttributeError, TypeError) as error:
@@ -529,8 +526,12 @@ def as_python_number(x: Any) -> Any:
     return x.item() if isinstance(x, np.generic) else x
 
 
-def _gate(operation: str, arrays: list[Any]) -> list[Any]:
-    """Look at all arrays of an operation once, so that no operation has to: one device, one floating dtype."""
+def _gate(operation: str, variables: list[Variable]) -> list[Any]:
+    """Return the arrays of an operation, looked at here so that no operation has to: one device, one floating dtype."""
+    for x in variables:
+        if x.data is not None and not cuda.is_array(x.data):
+            _mend(operation, x)
+    arrays = [x.data for x in variables]
     cuda.check_same_device(operation, arrays)
     floats = {x.dtype for x in arrays if x is not None and x.dtype.kind == "f"}
     if len(floats) > 1:
