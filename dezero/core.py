@@ -87,7 +87,13 @@ def _mode(name: str, value: Any) -> Iterator[None]:
 
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
-    """Record no graph inside the `with` block: less memory, and nothing to call `backward` on."""
+    """Record no graph inside the `with` block: less memory, and nothing to call `backward` on.
+
+    >>> with no_grad():
+    ...     y = Variable(np.array(2.0)) * 3
+    >>> y.creator is None
+    True
+    """
     return using_config("enable_backprop", False)
 
 
@@ -396,7 +402,11 @@ def as_array(x: Any, array_module: Any = np) -> Any:
 
 
 def as_variable(obj: Any) -> Variable:
-    """Return `obj` itself when it is a Variable, else a Variable around the array or number."""
+    """Return `obj` itself when it is a Variable, else a Variable around the array or number.
+
+    >>> as_variable(2.0)
+    variable(2.0)
+    """
     return obj if isinstance(obj, Variable) else Variable(as_array(obj))
 
 
@@ -731,7 +741,11 @@ class Add(Function):
 
 
 def add(x0: Any, x1: Any) -> Variable:
-    """y = x0 + x1, broadcasting."""
+    """y = x0 + x1, broadcasting.
+
+    >>> add(np.array([1.0, 2.0]), 10.0)
+    variable([11. 12.])
+    """
     return Add()(x0, x1)
 
 
@@ -746,7 +760,11 @@ class Mul(Function):
 
 
 def mul(x0: Any, x1: Any) -> Variable:
-    """y = x0 * x1, broadcasting."""
+    """y = x0 * x1, broadcasting.
+
+    >>> mul(np.array([1.0, 2.0]), 10.0)
+    variable([10. 20.])
+    """
     return Mul()(x0, x1)
 
 
@@ -759,7 +777,11 @@ class Neg(Function):
 
 
 def neg(x: Any) -> Variable:
-    """y = -x."""
+    """y = -x.
+
+    >>> neg(np.array([1.0, 2.0]))
+    variable([-1. -2.])
+    """
     return Neg()(x)
 
 
@@ -773,12 +795,20 @@ class Sub(Function):
 
 
 def sub(x0: Any, x1: Any) -> Variable:
-    """y = x0 - x1, broadcasting."""
+    """y = x0 - x1, broadcasting.
+
+    >>> sub(np.array([1.0, 2.0]), 10.0)
+    variable([-9. -8.])
+    """
     return Sub()(x0, x1)
 
 
 def rsub(x0: Any, x1: Any) -> Variable:
-    """y = x1 - x0."""
+    """y = x1 - x0.
+
+    >>> rsub(np.array([1.0, 2.0]), 10.0)
+    variable([9. 8.])
+    """
     return Sub()(x1, x0)
 
 
@@ -794,12 +824,20 @@ class Div(Function):
 
 
 def div(x0: Any, x1: Any) -> Variable:
-    """y = x0 / x1, broadcasting."""
+    """y = x0 / x1, broadcasting.
+
+    >>> div(np.array([1.0, 2.0]), 10.0)
+    variable([0.1 0.2])
+    """
     return Div()(x0, x1)
 
 
 def rdiv(x0: Any, x1: Any) -> Variable:
-    """y = x1 / x0."""
+    """y = x1 / x0.
+
+    >>> rdiv(np.array([1.0, 2.0]), 10.0)
+    variable([10.  5.])
+    """
     return Div()(x1, x0)
 
 
@@ -840,7 +878,13 @@ class Power(Function):
 
 
 def pow(x: Any, c: Any) -> Variable:
-    """y = x ** c, for numbers, arrays or Variables on either side."""
+    """y = x ** c, for numbers, arrays or Variables on either side.
+
+    >>> pow(np.array([1.0, 2.0]), 3)
+    variable([1. 8.])
+    >>> pow(2.0, np.array([1.0, 2.0]))
+    variable([2. 4.])
+    """
     if _is_number(c):
         return Pow(c)(x)
     return Power()(as_operand("pow", x, [c]), as_operand("pow", c, [x]))
@@ -856,7 +900,11 @@ class Log(Function):
 
 
 def log(x: Any) -> Variable:
-    """y = ln x, elementwise."""
+    """y = ln x, elementwise.
+
+    >>> log(np.array([1.0, np.e]))
+    variable([0. 1.])
+    """
     return Log()(x)
 
 
@@ -874,7 +922,11 @@ class AsType(Function):
 
 
 def astype(x: Any, dtype: Any) -> Variable:
-    """y = x with another dtype; the gradient comes back in x's own."""
+    """y = x with another dtype; the gradient comes back in x's own.
+
+    >>> astype(np.array([1, 2]), np.float32).dtype
+    dtype('float32')
+    """
     return AsType(dtype)(x)
 
 
@@ -918,7 +970,11 @@ class Reshape(Function):
 
 
 def reshape(x: Any, shape: Any) -> Variable:
-    """Give `x` another shape of as many elements; one size may be -1 and follows from the others."""
+    """Give `x` another shape of as many elements; one size may be -1 and follows from the others.
+
+    >>> reshape(np.zeros((2, 6)), (3, -1)).shape
+    (3, 4)
+    """
     reshaped = Reshape(shape)
     return x if isinstance(x, Variable) and x.shape == reshaped.shape else reshaped(x)
 
@@ -942,7 +998,11 @@ class Transpose(Function):
 
 
 def transpose(x: Any, axes: Any = None) -> Variable:
-    """Reorder the axes of `x`: axis i of the result is axis `axes[i]` of x; None reverses them."""
+    """Reorder the axes of `x`: axis i of the result is axis `axes[i]` of x; None reverses them.
+
+    >>> transpose(np.zeros((2, 3, 4)), (1, 2, 0)).shape
+    (3, 4, 2)
+    """
     return Transpose(axes)(x)
 
 
@@ -985,7 +1045,13 @@ def _takes_each_once(slices: Any) -> bool:
 
 
 def get_item(x: Any, slices: Any) -> Variable:
-    """y = x[slices], with everything NumPy takes as an index; index arrays may be Variables."""
+    """y = x[slices], with everything NumPy takes as an index; index arrays may be Variables.
+
+    >>> x = Variable(np.array([1.0, 2.0, 3.0]))
+    >>> get_item(x, [0, 0, 2]).backward()
+    >>> x.grad
+    variable([2. 0. 1.])
+    """
     return GetItem(slices)(x)
 
 
@@ -1004,7 +1070,12 @@ class BroadcastTo(Function):
 
 
 def broadcast_to(x: Any, shape: Any) -> Variable:
-    """Repeat `x` along new axes and axes of size 1 until it has `shape`."""
+    """Repeat `x` along new axes and axes of size 1 until it has `shape`.
+
+    >>> broadcast_to(np.array([1.0, 2.0]), (2, 2))
+    variable([[1. 2.]
+              [1. 2.]])
+    """
     broadcast = BroadcastTo(shape)
     return x if isinstance(x, Variable) and x.shape == broadcast.shape else broadcast(x)
 
@@ -1022,7 +1093,11 @@ class SumTo(Function):
 
 
 def sum_to(x: Any, shape: Any) -> Variable:
-    """Sum `x` down to `shape`, undoing a broadcast from `shape` to x's."""
+    """Sum `x` down to `shape`, undoing a broadcast from `shape` to x's.
+
+    >>> sum_to(np.ones((3, 2)), (1, 2))
+    variable([[3. 3.]])
+    """
     summed = SumTo(shape)
     return x if isinstance(x, Variable) and x.shape == summed.shape else summed(x)
 

@@ -146,6 +146,13 @@ def col2im(
     """Add the windows that `im2col` laid out back to images of `input_shape` (N, C, H, W).
 
     A pixel that lies in several windows is counted once for each: col2im is im2col's transpose, not its inverse.
+
+    >>> import numpy as np
+    >>> x = np.ones((1, 1, 3, 3))
+    >>> col2im(im2col(x, 2), x.shape, 2)
+    variable([[[[1. 2. 1.]
+                [2. 4. 2.]
+                [1. 2. 1.]]]])
     """
     return Col2im(input_shape, kernel_size, stride, pad, to_matrix)(x)
 
@@ -268,6 +275,10 @@ def deconv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, outsi
         outsize: (OH, OW), needed when stride > 1 leaves a choice; default stride * (H - 1) + KH - 2 pad, OW likewise.
 
     Returns (N, OC, OH, OW). Raises ValueError when the channels differ or `outsize` cannot be.
+
+    >>> import numpy as np
+    >>> deconv2d(np.array([[[[1.0, 2.0]]]]), np.ones((1, 1, 1, 2)), stride=2)
+    variable([[[[1. 1. 2. 2.]]]])
     """
     return Deconv2d(stride, pad, outsize)(x, W, b)
 
@@ -408,6 +419,11 @@ def average_pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> 
     """The mean of each window, x (N, C, H, W) -> (N, C, OH, OW), sizes rounded down; padding counts as zeros.
 
     Raises ValueError when no window fits, or `pad` is not smaller than the kernel.
+
+    >>> import numpy as np
+    >>> average_pooling(np.arange(16.0).reshape(1, 1, 4, 4), kernel_size=2, stride=2)
+    variable([[[[ 2.5  4.5]
+                [10.5 12.5]]]])
     """
     return AveragePooling(kernel_size, stride, pad)(x)
 

@@ -170,6 +170,10 @@ class Linear(Layer):
         in_size: how many inputs; None to learn it from x at the first call, which makes W.
 
     W (in, out) is drawn from N(0, 1 / in); b (out,) starts at 0.
+
+    >>> linear = Linear(10)
+    >>> linear(np.zeros((5, 3), np.float32)).shape, linear.W.shape
+    ((5, 10), (3, 10))
     """
 
     def __init__(
@@ -276,6 +280,9 @@ class Deconv2d(_Convolution):
     """Transposed convolution: (N, C, H, W) -> (N, out_channels, OH, OW). See `functions.deconv2d`.
 
     Arguments are those of Conv2d. W (C, out_channels, KH, KW) is drawn from N(0, 1 / (C * KH * KW)).
+
+    >>> Deconv2d(8, kernel_size=4, stride=2, pad=1)(np.zeros((1, 3, 7, 7), np.float32)).shape
+    (1, 8, 14, 14)
     """
 
     def _W_channels(self) -> tuple[Any, Any]:
@@ -299,6 +306,12 @@ class RNN(Layer):
 
     The state `h` is kept between calls, None before the first; `reset_state()` forgets it. h2h has no bias; without
     `in_size` its weights are made at the second step, when h first enters.
+
+    >>> rnn = RNN(5)
+    >>> for x in np.zeros((4, 1, 3), np.float32):
+    ...     h = rnn(x)
+    >>> h.shape
+    (1, 5)
     """
 
     def __init__(self, hidden_size: int, in_size: int | None = None) -> None:
@@ -324,6 +337,12 @@ class LSTM(Layer):
 
     Args and state as in RNN; `c` is kept beside `h`. The h2 parts have no bias, and their weights are made at once.
     Source: Hochreiter and Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers et al. (2000).
+
+    >>> lstm = LSTM(5)
+    >>> for x in np.zeros((4, 1, 3), np.float32):
+    ...     h = lstm(x)
+    >>> h.shape, lstm.c.shape
+    ((1, 5), (1, 5))
     """
 
     def __init__(self, hidden_size: int, in_size: int | None = None) -> None:
@@ -370,7 +389,11 @@ def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Vari
 
 
 class EmbedID(Layer):
-    """y = W[x]: integer ids (...) -> their rows of W (in_size, out_size), drawn from N(0, 1)."""
+    """y = W[x]: integer ids (...) -> their rows of W (in_size, out_size), drawn from N(0, 1).
+
+    >>> EmbedID(100, 8)(np.array([3, 1, 4])).shape
+    (3, 8)
+    """
 
     def __init__(self, in_size: int, out_size: int) -> None:
         super().__init__()
@@ -386,6 +409,11 @@ class BatchNorm(Layer):
 
     gamma and beta are learned; avg_mean and avg_var, the running statistics that `test_mode()` uses, are buffers. All
     four (C,) are made at the first call, of x's dtype.
+
+    >>> bn = BatchNorm()
+    >>> y = bn(np.array([[1.0], [3.0]]))
+    >>> bn.avg_mean  # 0.9 * 0 + 0.1 * 2
+    variable([0.2])
     """
 
     def __init__(self) -> None:

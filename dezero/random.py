@@ -44,5 +44,9 @@ def uniform(*shape: int) -> np.ndarray:
 
 
 def permutation(n: int) -> np.ndarray:
-    """Draw 0 .. n-1 in random order, as `np.random.permutation` does."""
+    """Draw 0 .. n-1 in random order, as `np.random.permutation` does.
+
+    >>> sorted(permutation(4).tolist())
+    [0, 1, 2, 3]
+    """
     return _source().permutation(n)
