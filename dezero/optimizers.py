@@ -145,6 +145,26 @@ class AdaGrad(Optimizer):
         param.data -= self.lr * g / (h**0.5 + self.eps)
 
 
+class RMSprop(Optimizer):
+    """h = alpha * h + (1 - alpha) * g * g; p -= lr * g / (sqrt(h) + eps).
+
+    Source: Tieleman and Hinton, "Lecture 6.5 - rmsprop", Coursera: Neural Networks for Machine Learning (2012).
+    """
+
+    def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8) -> None:
+        super().__init__()
+        self.lr = lr
+        self.alpha = alpha
+        self.eps = eps
+
+    def update_one(self, param: Any) -> None:
+        (h,) = self.memory(param, "h")
+        g = param.grad.data
+        h *= self.alpha
+        h += (1 - self.alpha) * g * g
+        param.data -= self.lr * g / (h**0.5 + self.eps)
+
+
 class AdaDelta(Optimizer):
     """Steps in the units of p, without a learning rate. Source: Zeiler, arXiv:1212.5701.
 

@@ -8,7 +8,17 @@ import pytest
 from dezero import layers as L
 from dezero import optimizers
 from dezero.core import Parameter, Variable
-from dezero.optimizers import AdaDelta, AdaGrad, Adam, ClipGrad, FreezeParam, MomentumSGD, Optimizer, WeightDecay
+from dezero.optimizers import (
+    AdaDelta,
+    AdaGrad,
+    Adam,
+    ClipGrad,
+    FreezeParam,
+    MomentumSGD,
+    Optimizer,
+    RMSprop,
+    WeightDecay,
+)
 
 STEPS = 5
 
@@ -65,6 +75,11 @@ def adam(p, g, t, m, alpha=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
     return p - rate * m["m"] / (np.sqrt(m["v"]) + eps)
 
 
+def rms_prop(p, g, t, m, lr=0.01, alpha=0.99, eps=1e-8):
+    m["h"] = alpha * m.get("h", 0) + (1 - alpha) * g**2
+    return p - lr * g / (np.sqrt(m["h"]) + eps)
+
+
 RULES = [
     (optimizers.SGD, {}, sgd),
     (optimizers.SGD, {"lr": 0.5}, sgd),
@@ -72,6 +87,8 @@ RULES = [
     (MomentumSGD, {"lr": 0.2, "momentum": 0.5}, momentum_sgd),
     (AdaGrad, {}, ada_grad),
     (AdaGrad, {"lr": 0.1, "eps": 0.1}, ada_grad),
+    (RMSprop, {}, rms_prop),
+    (RMSprop, {"lr": 0.1, "alpha": 0.5, "eps": 0.1}, rms_prop),
     (AdaDelta, {}, ada_delta),
     (AdaDelta, {"rho": 0.5, "eps": 0.01}, ada_delta),
     (Adam, {}, adam),
@@ -141,6 +158,7 @@ TORCH = {
     # PyTorch multiplies by lr outside the velocity: the same steps while lr stays as it is.
     "momentum": (lambda: MomentumSGD(0.1, 0.8), lambda o, ps: o.SGD(ps, lr=0.1, momentum=0.8)),
     "adagrad": (lambda: AdaGrad(0.1, 1e-6), lambda o, ps: o.Adagrad(ps, lr=0.1, eps=1e-6)),
+    "rmsprop": (lambda: RMSprop(0.1, 0.9, 1e-5), lambda o, ps: o.RMSprop(ps, lr=0.1, alpha=0.9, eps=1e-5)),
     "adadelta": (lambda: AdaDelta(0.9, 1e-5), lambda o, ps: o.Adadelta(ps, lr=1.0, rho=0.9, eps=1e-5)),
     # PyTorch adds eps to the corrected root, we to the root as it is: alike when eps is nothing beside it.
     "adam": (lambda: Adam(0.1, 0.8, 0.95, 1e-30), lambda o, ps: o.Adam(ps, lr=0.1, betas=(0.8, 0.95), eps=1e-30)),
