@@ -617,9 +617,9 @@ def _backpropagate(root: Variable, start: Variable, retain_grad: bool) -> None:
 
 def _add_to(leaf: Variable, gradient: Variable) -> Variable:
     total = leaf.grad + gradient
-    if total.shape != leaf.shape:
+    if total.shape != gradient.shape:
         raise ValueError(
-            f"backward: grad was given the shape {leaf.grad.shape} but the Variable has shape {leaf.shape}"
+            f"backward: grad was given the shape {leaf.grad.shape} but the Variable has shape {gradient.shape}"
         )
     return total
 
@@ -945,16 +945,20 @@ class Copy(Function):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _as_shape(operation: str, shape: Any) -> tuple[int, ...]:
-    sizes = (shape,) if is_int(shape) else shape
-    if not isinstance(sizes, (tuple, list)) or not all(map(is_int, sizes)):
-        raise TypeError(f"{operation}: a shape must be an int or a tuple of ints, got {shape!r:.60}")
-    return tuple(sizes)
+def _ints(operation: str, what: str, x: Any) -> tuple[int, ...]:
+    """Return a shape, or axes, as a tuple of ints. Raises TypeError when it is anything else."""
+    try:
+        ints = (x,) if is_int(x) else tuple(x)
+    except TypeError:
+        ints = (x,)
+    if not all(map(is_int, ints)):
+        raise TypeError(f"{operation}: {what} must be an int or a tuple of ints, got {x!r:.60}")
+    return ints
 
 
 class Reshape(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = _as_shape("reshape", shape)
+        self.shape = _ints("reshape", "a shape", shape)
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
@@ -981,7 +985,7 @@ def reshape(x: Any, shape: Any) -> Variable:
 
 class Transpose(Function):
     def __init__(self, axes: Any = None) -> None:
-        self.axes = None if axes is None else _as_shape("transpose", axes)
+        self.axes = None if axes is None else _ints("transpose", "axes", axes)
 
     def forward(self, x: Any) -> Any:
         try:
@@ -1057,7 +1061,7 @@ def get_item(x: Any, slices: Any) -> Variable:
 
 class BroadcastTo(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = _as_shape("broadcast_to", shape)
+        self.shape = _ints("broadcast_to", "a shape", shape)
 
     def forward(self, x: Any) -> Any:
         if not _broadcasts(x.shape, self.shape):
@@ -1082,7 +1086,7 @@ def broadcast_to(x: Any, shape: Any) -> Variable:
 
 class SumTo(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = _as_shape("sum_to", shape)
+        self.shape = _ints("sum_to", "a shape", shape)
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape

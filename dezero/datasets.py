@@ -121,9 +121,12 @@ def collate(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     (array([0.5, 1.5]), array([1, 0]))
     """
     for item in items:
-        if not isinstance(item, (tuple, list)) or len(item) < 2:
+        if isinstance(item, (str, bytes)) or (isinstance(item, np.ndarray) and item.shape[:1] != (2,)):
             raise TypeError(f"a batch is made of pairs (x, t), but the dataset gave {type(item).__name__} {item!r:.60}")
-    xs, ts = [item[0] for item in items], [item[1] for item in items]
+    try:
+        xs, ts = [item[0] for item in items], [item[1] for item in items]
+    except (TypeError, IndexError, KeyError) as error:
+        raise TypeError(f"a batch is made of pairs (x, t), but the dataset gave {type(items[0]).__name__}") from error
     return _stack("x", xs), None if all(t is None for t in ts) else _stack("t", ts)
 
 

@@ -163,15 +163,20 @@ class Clip(Function):
     def __init__(self, x_min: Any, x_max: Any) -> None:
         if isinstance(x_min, Variable) or isinstance(x_max, Variable):
             raise TypeError("clip: x_min and x_max receive no gradient; give numbers or arrays, not Variables")
-        self.x_min = -np.inf if x_min is None else as_python_number(x_min)
-        self.x_max = np.inf if x_max is None else as_python_number(x_max)
+        self.x_min = as_python_number(x_min)
+        self.x_max = as_python_number(x_max)
 
     def forward(self, x: Any) -> Any:
         return cuda.get_array_module(x).clip(x, self.x_min, self.x_max)
 
     def backward(self, gy: Variable) -> Any:
         x = self.inputs[0].data
-        return gy * ((x >= self.x_min) & (x <= self.x_max))
+        inside = x == x  # everything, but what is not a number
+        if self.x_min is not None:
+            inside &= x >= self.x_min
+        if self.x_max is not None:
+            inside &= x <= self.x_max
+        return gy * inside
 
 
 def clip(x: Any, x_min: Any, x_max: Any) -> Variable:
@@ -710,11 +715,13 @@ def binary_cross_entropy(p: Any, t: Any) -> Variable:
     '0.6931'
     """
     p, t = _targets("binary_cross_entropy", p, t)
-    if isinstance(p.data, np.ndarray) and (p.data.min() < 0 or p.data.max() > 1):
+    rounding = 1e-5  # as far as a sum of probabilities strays from 1
+    if isinstance(p.data, np.ndarray) and (p.data.min() < -rounding or p.data.max() > 1 + rounding):
         raise ValueError(
             f"binary_cross_entropy: p must lie in 0..1, got {p.data.min()}..{p.data.max()}; "
             "sigmoid_cross_entropy takes scores"
         )
+    p = clip(p, 0.0, 1.0)
     tiny = 1e-12  # keeps log 0 finite without a flat piece where learning would stop
     losses = t * log(p + tiny) + (1 - t) * log(1 - p + tiny)
     return -sum(losses) / len(p)

@@ -136,7 +136,7 @@ def check_size(layer: str, name: str, value: Any) -> int:
 
 
 def _check_nobias(layer: str, nobias: Any) -> bool:
-    if not isinstance(nobias, (bool, np.bool_)):
+    if nobias not in (0, 1):
         raise TypeError(
             f"{layer}: nobias must be True or False, got {nobias!r}; input sizes are given by name, as in_size="
         )
@@ -376,7 +376,7 @@ class LSTM(Layer):
 def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Variable:
     if h is None:
         return y
-    if len(h) != len(y):
+    if len(h) not in (1, len(y)):  # one row is a state for every row of x
         raise ValueError(
             f"{layer}: the state is that of a batch of {len(h)}, but x has {len(y)}; call reset_state() first"
         )

@@ -35,13 +35,8 @@ class Optimizer:
         """Take the parameters of `target`, a Layer or anything with a `params()`, and return the optimizer itself."""
         if not hasattr(target, "params"):
             raise TypeError(f"{type(self).__name__}.setup: expected a Layer or Model, got {type(target).__name__}")
-        if target is not self.target:
-            self._forget()
         self.target = target
         return self
-
-    def _forget(self) -> None:
-        self.state, self._names = {}, {}
 
     def update(self) -> None:
         """Run the hooks on all parameters that have a gradient, then change each that still has one."""
@@ -54,10 +49,11 @@ class Optimizer:
                 "attributes, and in lists and dicts of nothing but Layers and Parameters"
             )
         self._name_params(params)
+        for param in _with_gradient(params):
+            self._check(param)
         for hook in self.hooks:
             hook(_with_gradient(params))
         for param in _with_gradient(params):
-            self._check(param)
             self.update_one(param)
 
     def _check(self, param: Any) -> None:
@@ -201,10 +197,6 @@ class Adam(Optimizer):
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
-
-    def _forget(self) -> None:
-        super()._forget()
-        self.t = 0
 
     def update(self) -> None:
         self.t += 1

@@ -16,21 +16,29 @@ __all__ = ["load_weights", "save_weights"]
 def save_weights(layer: Any, path: Any) -> None:
     """Save the parameters of `layer` to the npz file `path`, to which `.npz` is added when it is not there.
 
-    Raises ValueError when there are none, or some have no data yet because their layer was never called.
+    Parameters that have no data yet, because their part of the layer was never called, are left out. Raises ValueError
+    when that is so of all that wait for a first call, or when there are no parameters.
     """
     from zipfile import ZIP_DEFLATED, ZipFile
 
     params = dict(layer.named_params())
-    unmade = [name for name, param in params.items() if param.data is None]
-    if unmade or not params:
-        what = (
-            f"{', '.join(unmade)} are made at the first call; call the model once" if unmade else "it has no parameters"
-        )
-        raise ValueError(f"save_weights: {type(layer).__name__} has nothing whole to save: {what}")
+    _check_called(layer, params)
     with open_whole(_npz_path(path)) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        for name, param in params.items():  # an npz file is a zip of npy files
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, cuda.as_numpy(param.data), allow_pickle=False)
+        for name, param in params.items():
+            if param.data is not None:  # an npz file is a zip of npy files
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, cuda.as_numpy(param.data), allow_pickle=False)
+
+
+def _check_called(layer: Any, params: dict[str, Any]) -> None:
+    made_at_first_call = [name for name, param in params.items() if param.expected_shape is not None]
+    unmade = [name for name in made_at_first_call if params[name].data is None]
+    if not params:
+        raise ValueError(f"save_weights: {type(layer).__name__} has no parameters")
+    if unmade and unmade == made_at_first_call:
+        raise ValueError(
+            f"save_weights: {type(layer).__name__} was never called: {', '.join(unmade)} are made at the first call"
+        )
 
 
 def load_weights(layer: Any, path: Any) -> None:
@@ -45,10 +53,11 @@ def load_weights(layer: Any, path: Any) -> None:
     problems = _misfits(params, arrays)
     if problems:
         raise ValueError(f"load_weights: {os.fspath(path)} does not fit {type(layer).__name__}: {'; '.join(problems)}")
-    for name, param in params.items():
+    for name, array in arrays.items():
+        param = params[name]
         expected = param.expected_dtype if param.data is None else param.dtype
-        dtype = expected or np.result_type(arrays[name].dtype, np.float32)  # at least floating
-        param.data = cuda.get_array_module(param.data).asarray(arrays[name].astype(dtype))
+        dtype = expected or (array.dtype if array.dtype.kind == "f" else np.float32)
+        param.data = cuda.get_array_module(param.data).asarray(array.astype(dtype))
 
 
 def _npz_path(path: Any) -> str:
@@ -77,7 +86,7 @@ def _array(x: Any) -> Any:
 
 def _misfits(params: dict[str, Any], arrays: dict[str, Any]) -> list[str]:
     """Say what stands between a layer and a file."""
-    missing = [name for name in params if name not in arrays]
+    missing = [name for name, param in params.items() if name not in arrays and param.data is not None]
     left_over = [name for name in arrays if name not in params]
     problems = [f"missing in the file: {', '.join(missing)}"] if missing else []
     problems += [f"not in the layer: {', '.join(left_over)}"] if left_over else []

@@ -198,6 +198,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", default="train_cnn.npz", help="where the weights go (default: train_cnn.npz)")
     parser.add_argument("--plot", metavar="PNG", help="draw curves, filters and mistakes to this file")
     args = parser.parse_args()
+    if not args.out.endswith(".npz") and not Path(args.out).is_dir():
+        args.out += ".npz"
     check_args(parser, args)
     return args
 
@@ -283,9 +285,8 @@ def main() -> int:
         print("\ninterrupted: saving what there is", flush=True)
 
     if model.fc2.W.data is not None:  # it has seen at least one batch
-        out = args.out if args.out.endswith(".npz") else f"{args.out}.npz"
-        model.save_weights(out)
-        print(f"weights: {out}")
+        model.save_weights(args.out)
+        print(f"weights: {args.out}")
     if args.plot and history:
         draw(args.plot, model, history, judged_by, judged, predict(model, judged_loader, args.gpu))
         print(f"picture: {args.plot}")

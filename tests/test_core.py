@@ -1488,3 +1488,19 @@ def test_a_shape_is_made_of_ints(f):
 def test_an_axis_is_an_int():
     with pytest.raises(TypeError, match=r"^sum: axis must be an int, a tuple of ints, or None, got 1\.0"):
         F.sum(var(1.0, 2.0), 1.0)
+
+
+@pytest.mark.parametrize("axes", [np.array([2, 0, 1]), range(3)], ids=["array", "range"])
+def test_axes_and_shapes_may_be_any_sequence_of_ints(axes):
+    x = Variable(np.zeros((2, 3, 4)))
+    assert F.transpose(x, axes).shape == x.data.transpose(tuple(axes)).shape
+    assert F.reshape(x, np.array([4, -1])).shape == (4, 6)
+
+
+def test_a_leaf_may_drop_its_data_before_backward_adds_to_its_gradient():
+    x = var(1.0, 2.0)
+    x.grad = Variable(np.ones(2))
+    y = F.sum(x * 2.0)
+    x.data = None
+    y.backward()
+    np.testing.assert_array_equal(x.grad.data, [3.0, 3.0])

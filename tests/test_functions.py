@@ -917,3 +917,15 @@ def test_probabilities_outside_0_to_1_are_refused():
 
 def test_one_label_may_be_a_number():
     assert float(F.softmax_cross_entropy(np.zeros((1, 4)), 3)) == pytest.approx(np.log(4))
+
+
+def test_probabilities_may_stray_by_rounding():
+    p = Variable(np.array([1.0000001, 0.5], np.float32))
+    y = F.binary_cross_entropy(p, np.array([1, 0]))
+    y.backward()
+    assert np.isfinite(y.data)
+    assert np.isfinite(p.grad.data).all()
+
+
+def test_clip_of_integers_without_a_bound_stays_integer():
+    np.testing.assert_array_equal(F.clip(np.array([1, 5]), None, 3).data, np.array([1, 3]), strict=True)

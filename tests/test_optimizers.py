@@ -542,13 +542,15 @@ def test_clipping_does_not_overflow():
     np.testing.assert_allclose(model.p.grad.data, [0.5**0.5] * 2, rtol=1e-6)
 
 
-def test_setup_with_another_model_starts_afresh():
-    optimizer = Adam()
-    for _ in range(2):
-        target = Group(START)
-        target.set_grads(gradients(0))
-        optimizer.setup(target).update()
-        assert (optimizer.t, list(optimizer.state)) == (1, ["0"])
+def test_setup_back_and_forth_between_models_keeps_the_memory_of_each():
+    optimizer = MomentumSGD(lr=0.1, momentum=0.9)
+    targets = Group(START), Group(START)
+    for _ in range(3):
+        for target in targets:
+            target.set_grads(np.ones((2, 3)))
+            optimizer.setup(target).update()
+    for target in targets:
+        np.testing.assert_allclose(target.all[0].data, START - 0.1 - 0.19 - 0.271)
 
 
 def test_freeze_param_takes_layers_and_parameters_only():
