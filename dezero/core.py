@@ -190,7 +190,7 @@ class Variable:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, or a pickle, holds values: the graph stays behind.
-        return {**vars(self), "creator": None, "generation": 0}
+        return {**vars(self), "creator": None, "generation": 0, "_made_in": None}
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.data, dtype=dtype, copy=copy)

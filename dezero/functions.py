@@ -697,6 +697,8 @@ def sigmoid_cross_entropy(x: Any, t: Any) -> Variable:
         x: scores (N,) or (N, D).
         t: targets in 0..1, of x's shape; reshaped to it when the ranks differ.
 
+    Raises ValueError when the shapes do not fit or there are no rows.
+
     >>> f"{sigmoid_cross_entropy(np.array([0.0, 1000.0]), np.array([1, 1])):.4f}"  # (log 2 + 0) / 2
     '0.3466'
     """
@@ -710,6 +712,8 @@ def binary_cross_entropy(p: Any, t: Any) -> Variable:
     Args:
         p: probabilities in 0..1, (N,) or (N, D); `sigmoid_cross_entropy` takes scores, and is more precise.
         t: targets in 0..1, of p's shape; reshaped to it when the ranks differ.
+
+    Raises ValueError when the shapes do not fit, there are no rows, or p lies outside 0..1 by more than rounding.
 
     >>> f"{binary_cross_entropy(np.array([0.5]), np.array([1])):.4f}"  # log 2
     '0.6931'

@@ -88,7 +88,8 @@ class Optimizer:
 
     def memory(self, param: Any, *names: str) -> list[Any]:
         """Return the arrays that the rule remembers of `param` under `names`: zeros at first, to change in place."""
-        kept = self.state.setdefault(self._names.get(param, str(id(param))), {})
+        self._name_params([param])
+        kept = self.state.setdefault(self._names[param], {})
         xp = cuda.get_array_module(param.data)
         for name in names:
             if name not in kept:

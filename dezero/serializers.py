@@ -37,7 +37,8 @@ def _check_called(layer: Any, params: dict[str, Any]) -> None:
         raise ValueError(f"save_weights: {type(layer).__name__} has no parameters")
     if unmade and unmade == made_at_first_call:
         raise ValueError(
-            f"save_weights: {type(layer).__name__} was never called: {', '.join(unmade)} are made at the first call"
+            f"save_weights: {type(layer).__name__} was never called: {', '.join(unmade)} are made at the first call; "
+            "call it once on data of the right shape"
         )
 
 

@@ -556,3 +556,13 @@ def test_setup_back_and_forth_between_models_keeps_the_memory_of_each():
 def test_freeze_param_takes_layers_and_parameters_only():
     with pytest.raises(TypeError, match="FreezeParam: expected Layers and Parameters, got list"):
         FreezeParam([L.Linear(2)])
+
+
+def test_update_one_by_itself_remembers_under_a_name_too():
+    first, second = Parameter(np.zeros(1)), Parameter(np.zeros(1))
+    first.grad = second.grad = Variable(np.ones(1))
+    optimizer = MomentumSGD(lr=1.0)
+    for param in (first, second, first):
+        optimizer.update_one(param)
+    assert list(optimizer.state) == ["0", "1"]
+    np.testing.assert_allclose([first.data[0], second.data[0]], [-2.9, -1.0])
