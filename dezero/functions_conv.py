@@ -17,6 +17,28 @@ from typing import Any, NamedTuple
 from dezero import kernels
 from dezero.core import Function, Variable, as_operand, is_int, matmul, reshape, transpose
 
+__all__ = [
+    "AveragePooling",
+    "Col2im",
+    "Conv2DGradW",
+    "Conv2d",
+    "Deconv2d",
+    "Im2col",
+    "Pooling",
+    "Pooling2DGrad",
+    "Pooling2DWithIndexes",
+    "average_pooling",
+    "col2im",
+    "col2im_array",
+    "conv2d",
+    "conv2d_simple",
+    "deconv2d",
+    "im2col",
+    "im2col_array",
+    "pooling",
+    "pooling_simple",
+]
+
 Pair = tuple[int, int]
 
 
@@ -107,7 +129,6 @@ def im2col(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, to_matrix: b
 
     Raises ValueError when no window fits, or a size is not an int or a pair.
 
-    >>> import numpy as np
     >>> im2col(np.arange(9.0).reshape(1, 1, 3, 3), kernel_size=2)
     variable([[0. 1. 3. 4.]
               [1. 2. 4. 5.]
@@ -147,7 +168,6 @@ def col2im(
 
     A pixel that lies in several windows is counted once for each: col2im is im2col's transpose, not its inverse.
 
-    >>> import numpy as np
     >>> x = np.ones((1, 1, 3, 3))
     >>> col2im(im2col(x, 2), x.shape, 2)
     variable([[[[1. 2. 1.]
@@ -210,7 +230,6 @@ def conv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0) -> Vari
 
     Returns (N, OC, OH, OW). Raises ValueError when the channels differ or no window fits.
 
-    >>> import numpy as np
     >>> conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.array([3.0]))
     variable([[[[11. 15.]
                 [23. 27.]]]])
@@ -276,7 +295,6 @@ def deconv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, outsi
 
     Returns (N, OC, OH, OW). Raises ValueError when the channels differ or `outsize` cannot be.
 
-    >>> import numpy as np
     >>> deconv2d(np.array([[[[1.0, 2.0]]]]), np.ones((1, 1, 1, 2)), stride=2)
     variable([[[[1. 1. 2. 2.]]]])
     """
@@ -370,7 +388,6 @@ def pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> Variable
     Padding counts as minus infinity (an integer image's smallest value). Where elements tie, the first in row-major
     order gets the gradient. Raises ValueError when no window fits, or `pad` is not smaller than the kernel.
 
-    >>> import numpy as np
     >>> pooling(np.arange(16.0).reshape(1, 1, 4, 4), kernel_size=2, stride=2)
     variable([[[[ 5.  7.]
                 [13. 15.]]]])
@@ -420,7 +437,6 @@ def average_pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> 
 
     Raises ValueError when no window fits, or `pad` is not smaller than the kernel.
 
-    >>> import numpy as np
     >>> average_pooling(np.arange(16.0).reshape(1, 1, 4, 4), kernel_size=2, stride=2)
     variable([[[[ 2.5  4.5]
                 [10.5 12.5]]]])

@@ -1,0 +1,121 @@
+"""F: normalisation and dropout, which differ between training and use."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+from dezero import cuda, random
+from dezero.core import Config, Function, Variable, as_operand, as_python_number, reshape
+from dezero.functions_reduction import mean, sum
+
+__all__ = [
+    "BatchNorm",
+    "batch_norm",
+    "batch_nrom",
+    "dropout",
+]
+
+
+class BatchNorm(Function):
+    def __init__(self, mean: Any, var: Any, decay: float, eps: float) -> None:
+        self.running_mean = mean
+        self.running_var = var
+        self.decay = as_python_number(decay)
+        self.eps = as_python_number(eps)
+
+    def forward(self, x: Any, gamma: Any, beta: Any) -> Any:
+        _check_batch_norm(x, gamma, beta, self.running_mean, self.running_var)
+        self.axes = (0,) if x.ndim == 2 else (0, 2, 3)
+        self.channels = (1, -1) if x.ndim == 2 else (1, -1, 1, 1)  # the shape that lines gamma up with x's second axis
+        self.train = Config.train
+        if self.train:
+            mean, var = x.mean(axis=self.axes), x.var(axis=self.axes)
+            self._update_running(mean, var, x.size // gamma.size)
+        else:
+            # copies: training goes on changing the running arrays in place
+            mean, var = self.running_mean.astype(gamma.dtype), self.running_var.astype(gamma.dtype)
+            self.mean, self.std = mean.reshape(self.channels), self._std(var).reshape(self.channels)
+        mean, scale = mean.reshape(self.channels), (gamma / self._std(var)).reshape(self.channels)
+        return (x - mean) * scale + beta.reshape(self.channels)
+
+    def _std(self, var: Any) -> Any:
+        return (var + self.eps) ** 0.5
+
+    def _update_running(self, mean: Any, var: Any, count: int) -> None:
+        unbiased = var * (count / builtins.max(count - 1, 1))
+        for running, batch in ((self.running_mean, mean), (self.running_var, unbiased)):
+            running *= self.decay
+            running += ((1 - self.decay) * batch).astype(running.dtype)
+
+    def backward(self, gy: Variable) -> Any:
+        # Everything that depends on x is computed from x again, as Variables, so that higher orders are right.
+        x, gamma, _ = self.inputs
+        if self.train:
+            centred = x - mean(x, self.axes, keepdims=True)
+            std = (mean(centred * centred, self.axes, keepdims=True) + self.eps) ** 0.5
+        else:
+            centred, std = x - self.mean, self.std
+        normal = centred / std
+        ggamma, gbeta = sum(gy * normal, self.axes), sum(gy, self.axes)
+        gx = gy
+        if self.train:
+            gx = gy - mean(gy, self.axes, keepdims=True) - normal * mean(gy * normal, self.axes, keepdims=True)
+        return gx * (reshape(gamma, self.channels) / std), ggamma, gbeta
+
+
+def batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, decay: float = 0.9, eps: float = 2e-5) -> Variable:
+    """Normalise each channel over the batch: y = gamma * (x - m) / sqrt(v + eps) + beta.
+
+    While training, m and v are the batch's mean and (biased) variance, and the running arrays are updated in place:
+    `mean = decay * mean + (1 - decay) * m`, `var` likewise with the unbiased variance. In `test_mode()` m and v are
+    the running arrays.
+
+    Args:
+        x: (N, C) or (N, C, H, W).
+        gamma, beta: (C,).
+        mean, var: running arrays (C,), plain arrays or Variables.
+
+    Raises ValueError when the shapes do not fit. Source: Ioffe and Szegedy, arXiv:1502.03167.
+
+    >>> x = np.array([[1.0], [3.0]])
+    >>> batch_norm(x, np.ones(1), np.zeros(1), np.zeros(1), np.ones(1), eps=0.0)
+    variable([[-1.]
+              [ 1.]])
+    """
+    return BatchNorm(cuda.plain(mean), cuda.plain(var), decay, eps)(x, gamma, beta)
+
+
+batch_nrom = batch_norm  # the name under which DeZero programs know it
+
+
+def _check_batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any) -> None:
+    if x.ndim not in (2, 4):
+        raise ValueError(f"batch_norm: x must have shape (N, C) or (N, C, H, W), got {x.shape}")
+    for name, array in (("gamma", gamma), ("beta", beta), ("mean", mean), ("var", var)):
+        if array.shape != (x.shape[1],):
+            raise ValueError(
+                f"batch_norm: {name} must have shape {(x.shape[1],)}, one for each channel of x, got {array.shape}"
+            )
+    if Config.train and x.size == 0:
+        raise ValueError(f"batch_norm: x {x.shape} is empty, so it has no mean to train with; use test_mode()")
+
+
+def dropout(x: Any, dropout_ratio: float = 0.5) -> Variable:
+    """While training, set each element to 0 with probability `dropout_ratio` and scale the others by 1 / (1 - ratio).
+
+    In `test_mode()` y = x. Raises ValueError when the ratio is not in 0..1. Source: Srivastava et al., JMLR 15 (2014).
+
+    >>> from dezero import test_mode
+    >>> with test_mode():
+    ...     dropout(np.ones(3))
+    variable([1. 1. 1.])
+    """
+    if not 0 <= dropout_ratio <= 1:
+        raise ValueError(f"dropout: dropout_ratio must lie in 0..1, got {dropout_ratio}")
+    operand = as_operand("dropout", x)
+    if not Config.train:
+        return operand if operand is x else Variable(operand.data)
+    dropout_ratio = as_python_number(dropout_ratio)
+    keep = cuda.get_array_module(operand).asarray(random.uniform(*operand.shape) > dropout_ratio)
+    return operand * (keep.astype(operand.dtype) * (1 / (1 - dropout_ratio) if dropout_ratio < 1 else 0.0))
