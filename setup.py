@@ -23,7 +23,7 @@ setup(
     extras_require={
         "plot": ["matplotlib>=3.8", "Pillow>=10"],
         "gpu": ["cupy-cuda12x>=13"],
-        "test": ["pytest>=8", "matplotlib>=3.8", "Pillow>=10"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "Pillow>=10"],
     },
     classifiers=[
         "Intended Audience :: Education",

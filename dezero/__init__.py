@@ -1,11 +1,13 @@
 """DeZero: define-by-run deep learning on NumPy and CuPy, small enough to read."""
 
 from dezero import (
+    anomaly,
     core,
     core_simple,
     cuda,
     dataloaders,
     datasets,
+    derivatives,
     functions,
     functions_conv,
     layers,
@@ -16,6 +18,7 @@ from dezero import (
     transforms,
     utils,
 )
+from dezero.anomaly import detect_anomaly
 from dezero.core import (
     Config,
     Function,
@@ -30,6 +33,7 @@ from dezero.core import (
 )
 from dezero.dataloaders import DataLoader, SeqDataLoader
 from dezero.datasets import Dataset
+from dezero.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, vjp
 from dezero.layers import Layer
 from dezero.models import Model
 from dezero.random import seed
@@ -47,16 +51,25 @@ __all__ = [
     "Parameter",
     "SeqDataLoader",
     "Variable",
+    "anomaly",
     "as_array",
     "as_variable",
+    "checkpoint",
     "core",
     "core_simple",
     "cuda",
     "dataloaders",
     "datasets",
+    "derivatives",
+    "detect_anomaly",
     "functions",
     "functions_conv",
+    "grad",
+    "hessian",
+    "hvp",
     "is_simple_core",
+    "jacobian",
+    "jvp",
     "layers",
     "models",
     "no_grad",
@@ -69,4 +82,5 @@ __all__ = [
     "transforms",
     "using_config",
     "utils",
+    "vjp",
 ]

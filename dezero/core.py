@@ -8,6 +8,7 @@ graph of its own, and can be derived again.
 
 from __future__ import annotations
 
+import builtins
 import collections
 import contextlib
 import copy as copying
@@ -17,7 +18,7 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -34,7 +35,9 @@ class _Modes(threading.local):
 
     enable_backprop = True
     train = True
+    recomputing = False
     backward_pass: Any = None  # what stands for the backward pass under way
+    observer: Any = None  # looks at every operation in both directions: detect_anomaly
 
 
 _modes = _Modes()
@@ -52,7 +55,8 @@ class Config(metaclass=_ConfigType):
     """The modes: `Config.enable_backprop`, to record graphs, and `Config.train`, which dropout and batch norm look at.
 
     Reading gives the mode in force in this thread. Assigning sets the whole process's default; `using_config` changes
-    this thread alone, for the length of a `with` block.
+    this thread alone, for the length of a `with` block. `Config.recomputing`, to be read only, is True while
+    `checkpoint` repeats a forward pass: what counts calls or keeps running statistics leaves them alone then.
     """
 
 
@@ -64,7 +68,7 @@ def using_config(name: str, value: Any) -> Iterator[None]:
     ...     Config.train
     False
     """
-    with _mode(_check_mode("using_config", name), value):
+    with mode(_check_mode("using_config", name), value):
         yield
 
 
@@ -75,7 +79,8 @@ def _check_mode(operation: str, name: str) -> str:
 
 
 @contextlib.contextmanager
-def _mode(name: str, value: Any) -> Iterator[None]:
+def mode(name: str, value: Any) -> Iterator[None]:
+    """Set one of `_Modes` in this thread, inside a `with` block: those of Config, and those that are not the user's."""
     own = vars(_modes)
     before = dict(own)
     own[name] = value
@@ -133,6 +138,7 @@ class Variable:
     __array_priority__ = 200
     requires_grad = True
     _made_in: Any = None  # the backward pass in which an operation made the array anew
+    _hooks: dict[int, Callable[[Variable], Any]] | None = None
 
     def __init__(self, data: Any, name: str | None = None) -> None:
         if data is not None and not cuda.is_array(data):
@@ -190,7 +196,7 @@ class Variable:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy, or a pickle, holds values: the graph stays behind.
-        return {**vars(self), "creator": None, "generation": 0, "_made_in": None}
+        return {**vars(self), "creator": None, "generation": 0, "_made_in": None, "_hooks": None}
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self.data, dtype=dtype, copy=copy)
@@ -263,8 +269,33 @@ class Variable:
         start = _ones_like(self) if self.grad is None else as_variable(self.grad)
         if start.shape != self.shape:
             raise ValueError(f"backward: grad has shape {start.shape} but the Variable has shape {self.shape}")
-        with _mode("enable_backprop", create_graph), _mode("backward_pass", object()):
-            _backpropagate(self, start, retain_grad)
+
+        def keep(y: Variable, gy: Variable | None) -> None:
+            y.grad = gy if retain_grad else None
+
+        with mode("enable_backprop", create_graph), mode("backward_pass", object()):
+            for leaf, gradient in backpropagate({self: start}, keep).items():
+                gradient = run_hooks(leaf, gradient)
+                leaf.grad = gradient if leaf.grad is None else _add_to(leaf, gradient)
+
+    def register_hook(self, hook: Callable[[Variable], Any]) -> HookHandle:
+        """Have `hook(gradient)` called in every backward pass, when this Variable's gradient is complete.
+
+        What the hook returns, a Variable or an array of the same shape, takes the gradient's place, for this Variable
+        and for all behind it; None leaves it as it is. Hooks run in the order they were registered. Returns a handle
+        whose `remove()` takes the hook away.
+
+        >>> x = Variable(np.array([1.0, -2.0]))
+        >>> handle = x.register_hook(lambda gx: gx * 10)
+        >>> (x * x).backward()
+        >>> x.grad
+        variable([ 20. -40.])
+        """
+        if self._hooks is None:
+            self._hooks = {}
+        key = next_number()
+        self._hooks[key] = hook
+        return HookHandle(self._hooks, key)
 
     def unchain(self) -> None:
         """Cut the graph right behind this Variable."""
@@ -320,6 +351,9 @@ class Variable:
     def __pos__(self) -> Variable:
         return self
 
+    def __abs__(self) -> Variable:
+        return abs(self)
+
     def __add__(self, other: Any) -> Variable:
         return add(self, other)
 
@@ -331,6 +365,9 @@ class Variable:
 
     def __truediv__(self, other: Any) -> Variable:
         return div(self, other)
+
+    def __floordiv__(self, other: Any) -> Variable:
+        return floor_divide(self, other)
 
     def __pow__(self, exponent: Any) -> Variable:
         return pow(self, exponent)
@@ -349,6 +386,9 @@ class Variable:
 
     def __rtruediv__(self, other: Any) -> Variable:
         return div(other, self)
+
+    def __rfloordiv__(self, other: Any) -> Variable:
+        return floor_divide(other, self)
 
     def __rpow__(self, base: Any) -> Variable:
         return pow(base, self)
@@ -371,6 +411,17 @@ class Variable:
         return self.data >= cuda.plain(other)
 
 
+class HookHandle:
+    """What `register_hook` returns: `remove()` takes the hook away."""
+
+    def __init__(self, hooks: dict[int, Any], key: int) -> None:
+        self._hooks, self._key = hooks, key
+
+    def remove(self) -> None:
+        """Take the hook away; again does no harm."""
+        self._hooks.pop(self._key, None)
+
+
 class Parameter(Variable):
     """A Variable that a Layer registers and an Optimizer updates.
 
@@ -386,7 +437,7 @@ class Parameter(Variable):
 
 def _refuse(call: str) -> NoReturn:
     """Raise the TypeError for a function of NumPy's that would leave the graph without a word."""
-    name = call.split(".", 1)[1]
+    name = call.rsplit(".", 1)[1]
     functions = sys.modules.get("dezero.functions")  # for the hint alone: name F.exp only where there is one
     hint = f"use F.{name} of dezero.functions, or " if hasattr(functions, name) else "use "
     raise TypeError(f"{call}: would lose the graph of a Variable; {hint}{call}(v.data) for the plain array")
@@ -426,6 +477,10 @@ def is_int(x: Any) -> bool:
 def _ones_like(x: Variable) -> Variable:
     dtype = x.dtype if x.dtype.kind == "f" else np.float64  # an integer result has floating gradients
     return Variable(cuda.get_array_module(x.data).ones(x.shape, dtype))
+
+
+def _zeros_like(x: Variable) -> Variable:
+    return Variable(cuda.get_array_module(x.data).zeros(x.shape, x.dtype))
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -486,19 +541,34 @@ class Function:
             _explain_none(node.operation, arrays, error)
             raise
         outputs = [_output(node, y, arrays) for y in (ys if isinstance(ys, tuple) else (ys,))]
-        if _modes.enable_backprop and any(x.requires_grad for x in variables):
-            node._record(variables, outputs)
+        if _modes.enable_backprop:
+            if any(x.requires_grad for x in variables):
+                node._record(variables, outputs)
+            else:
+                for y in outputs:
+                    y.requires_grad = False  # what was made of constants is one
+        if _modes.observer is not None:
+            _modes.observer.after_forward(node, variables, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _record(self, inputs: list[Variable], outputs: list[Variable]) -> None:
         self.inputs = inputs
         self.outputs = [weakref.ref(y) for y in outputs]  # weak: the graph points from results to causes only
         self.generation = max(x.generation for x in inputs)
+        self._number = next_number()  # counts the Functions recorded, and so tells which of two is older
         # The arrays may be gone when gradients come back, so their kinds are noted now.
         self._input_kinds = [None if x.data is None else (x.data.shape, x.data.dtype) for x in inputs]
         self._output_kinds = [(y.data.shape, y.data.dtype) for y in outputs]
         for y in outputs:
             y.set_creator(self)
+
+
+_numbers = itertools.count(1)
+
+
+def next_number() -> int:
+    """Return a number above those of the Functions recorded before, and below those of all to come."""
+    return next(_numbers)
 
 
 def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
@@ -583,23 +653,28 @@ def _output(func: Function, y: Any, arrays: list[Any]) -> Variable:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _backpropagate(root: Variable, start: Variable, retain_grad: bool) -> None:
-    """Visit every Function behind `root` once, newest generation first, and hand gradients from outputs to inputs.
+def backpropagate(
+    gradients: dict[Variable, Variable],
+    keep: Callable[[Variable, Variable | None], None],
+    route: Route | None = None,
+) -> dict[Variable, Variable]:
+    """Visit every Function behind the roots once, newest generation first, and hand gradients from outputs to inputs.
 
     When a node comes out of the queue every node that used its outputs is of a later generation, so has been visited,
-    and their gradients are complete. Gradients of the pass live in `gradients`; only leaves keep theirs.
+    and their gradients are complete: `keep` is told, and they leave `gradients`, which starts with those of the roots.
+    What is left at the end is returned: the gradients of the leaves, each in memory of its own.
     """
-    gradients = {root: start}
-    borrowed: set[Variable] = set()  # leaves whose gradient so far is an array that somebody else may hold too
-    queue = _Queue()
-    queue.push(root.creator)
+    borrowed = set(gradients)  # whose gradient so far is an array that somebody else may hold too
+    queue = _Queue(route)
+    for root in gradients:
+        queue.push(root)
     while queue:
         node = queue.pop()
-        gys = _take_output_gradients(node, gradients, retain_grad)
+        gys = _take_output_gradients(node, gradients, keep)
         gxs = _input_gradients(node, gys)
         holders = collections.Counter((*gys, *node.inputs, *gxs))
         for x, gx in zip(node.inputs, gxs, strict=True):
-            if gx is None:
+            if gx is None or (route is not None and x not in route.through):
                 continue
             if x in gradients:
                 gradients[x] = gradients[x] + gx  # never in place: another node may hold either
@@ -608,11 +683,58 @@ def _backpropagate(root: Variable, start: Variable, retain_grad: bool) -> None:
                 gradients[x] = gx
                 if x.creator is None and holders[gx] > 1:
                     borrowed.add(x)
-            queue.push(x.creator)
+            queue.push(x)
+    return {leaf: _own(gx, leaf in borrowed) for leaf, gx in gradients.items()}
 
-    for leaf, gradient in gradients.items():  # only leaves are left
-        own = gradient if leaf not in borrowed and _has_own_memory(gradient) else Copy()(gradient)
-        leaf.grad = own if leaf.grad is None else _add_to(leaf, own)
+
+def _own(gradient: Variable, borrowed: bool) -> Variable:
+    return Copy()(gradient) if borrowed or not _has_own_memory(gradient) else gradient
+
+
+def run_hooks(x: Variable, gradient: Variable) -> Variable:
+    """Return what the hooks registered on `x` make of its gradient."""
+    for hook in list(x._hooks.values()) if x._hooks else ():
+        returned = hook(gradient)
+        if returned is None:
+            continue
+        returned = as_variable(returned)
+        if returned.shape != gradient.shape:
+            raise ValueError(f"register_hook: a hook returned shape {returned.shape} for a gradient {gradient.shape}")
+        # In memory of its own: the hook may hold what it returned.
+        gradient = Copy()(returned) if returned.dtype == gradient.dtype else astype(returned, gradient.dtype)
+    return gradient
+
+
+class Route:
+    """The part of a graph that lies between some outputs and some inputs: what `grad` has to visit.
+
+    With `stop`, the inputs count as leaves: the walk does not go on behind them.
+    """
+
+    def __init__(self, outputs: Sequence[Variable], inputs: Sequence[Variable], stop: bool) -> None:
+        ends = set(inputs) if stop else set()
+        self.through = set(inputs)  # the Variables whose gradients are needed
+        self.nodes: set[Any] = set()  # the Functions between them
+        for node in reversed(list(nodes_behind(outputs, lambda x: x in ends))):
+            needed = [x for x in node.inputs if x in self.through or x.creator in self.nodes]
+            if needed:
+                self.nodes.add(node)
+                self.through.update(needed)
+
+
+def nodes_behind(outputs: Sequence[Variable], is_end: Callable[[Variable], bool]) -> Iterator[Any]:
+    """Yield the Functions behind `outputs`, newest generation first, without those behind Variables that are ends."""
+    queue = _Queue(None)
+    waiting = outputs
+    while True:
+        for x in waiting:
+            if not is_end(x):
+                queue.push(x)
+        if not queue:
+            return
+        node = queue.pop()
+        yield node
+        waiting = node.inputs
 
 
 def _add_to(leaf: Variable, gradient: Variable) -> Variable:
@@ -627,16 +749,19 @@ def _add_to(leaf: Variable, gradient: Variable) -> Variable:
 class _Queue:
     """Functions still to visit, each once, newest generation first."""
 
-    def __init__(self) -> None:
+    def __init__(self, route: Route | None) -> None:
         self._heap: list[tuple[int, int, Any]] = []
         self._seen: set[Any] = set()
         self._order = itertools.count()  # breaks ties, so that Functions themselves are never compared
+        self._route = route
 
     def __bool__(self) -> bool:
         return bool(self._heap)
 
-    def push(self, node: Any) -> None:
-        if node is not None and node not in self._seen:
+    def push(self, x: Variable) -> None:
+        """Line up the Function that made `x`, if one did and it lies on the way."""
+        node = x.creator
+        if node is not None and node not in self._seen and (self._route is None or node in self._route.nodes):
             self._seen.add(node)
             heapq.heappush(self._heap, (-node.generation, next(self._order), node))
 
@@ -644,14 +769,18 @@ class _Queue:
         return heapq.heappop(self._heap)[-1]
 
 
-def _take_output_gradients(node: Any, gradients: dict[Variable, Variable], retain_grad: bool) -> list[Variable]:
+def _take_output_gradients(
+    node: Any, gradients: dict[Variable, Variable], keep: Callable[[Variable, Variable | None], None]
+) -> list[Variable]:
     """Take the gradients of a node's outputs out of the pass; an output that nobody used receives zeros."""
     gys = []
     for reference, (shape, dtype) in zip(node.outputs, node._output_kinds, strict=True):
         y = reference()
         gy = None if y is None else gradients.pop(y, None)
+        if gy is not None and y._hooks:
+            gy = run_hooks(y, gy)
         if y is not None:
-            y.grad = gy if retain_grad else None
+            keep(y, gy)
         gys.append((gy, shape, dtype))
     xp = next(cuda.get_array_module(gy.data) for gy, _, _ in gys if gy is not None)
     return [Variable(xp.zeros(shape, dtype)) if gy is None else gy for gy, shape, dtype in gys]
@@ -659,7 +788,8 @@ def _take_output_gradients(node: Any, gradients: dict[Variable, Variable], retai
 
 def _input_gradients(node: Any, gys: list[Variable]) -> list[Variable | None]:
     """Run a node's backward and check what it returned: one gradient or None for each input, of the input's shape."""
-    gxs = node.backward(*gys)
+    observer = _modes.observer
+    gxs = node.backward(*gys) if observer is None else observer.run_backward(node, gys)
     gxs = list(gxs) if isinstance(gxs, (tuple, list)) else [gxs]
     missing = len(node.inputs) - len(gxs)
     if missing < 0 and any(gx is not None for gx in gxs[missing:]):
@@ -716,7 +846,8 @@ def _has_own_memory(gradient: Variable) -> bool:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _check_broadcast(name: str, x0: Any, x1: Any) -> None:
+def check_broadcast(name: str, x0: Any, x1: Any) -> None:
+    """Raise ValueError when the arrays x0 and x1 do not broadcast."""
     if x0.shape != x1.shape:
         _check_shapes_broadcast(name, x0.shape, x1.shape)
 
@@ -733,7 +864,7 @@ def _check_shapes_broadcast(name: str, shape0: tuple[int, ...], shape1: tuple[in
 
 class Add(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast(self.operation, x0, x1)
+        check_broadcast(self.operation, x0, x1)
         return x0 + x1
 
     def backward(self, gy: Variable) -> Any:
@@ -751,7 +882,7 @@ def add(x0: Any, x1: Any) -> Variable:
 
 class Mul(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast(self.operation, x0, x1)
+        check_broadcast(self.operation, x0, x1)
         return x0 * x1
 
     def backward(self, gy: Variable) -> Any:
@@ -787,7 +918,7 @@ def neg(x: Any) -> Variable:
 
 class Sub(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast(self.operation, x0, x1)
+        check_broadcast(self.operation, x0, x1)
         return x0 - x1
 
     def backward(self, gy: Variable) -> Any:
@@ -814,7 +945,7 @@ def rsub(x0: Any, x1: Any) -> Variable:
 
 class Div(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast(self.operation, x0, x1)
+        check_broadcast(self.operation, x0, x1)
         return x0 / x1
 
     def backward(self, gy: Variable) -> Any:
@@ -841,6 +972,44 @@ def rdiv(x0: Any, x1: Any) -> Variable:
     return Div()(x1, x0)
 
 
+class FloorDivide(Function):
+    """y = x0 // x1: steps, flat almost everywhere."""
+
+    def forward(self, x0: Any, x1: Any) -> Any:
+        check_broadcast(self.operation, x0, x1)
+        return x0 // x1
+
+    def backward(self, gy: Variable) -> Any:
+        return _zeros_like(gy), _zeros_like(gy)
+
+
+def floor_divide(x0: Any, x1: Any) -> Variable:
+    """y = x0 // x1, the largest whole number not above x0 / x1, broadcasting; the gradients are zeros.
+
+    >>> floor_divide(np.array([7.0, -7.0]), 2)
+    variable([ 3. -4.])
+    """
+    return FloorDivide()(x0, x1)
+
+
+class Abs(Function):
+    def forward(self, x: Any) -> Any:
+        return builtins.abs(x)
+
+    def backward(self, gy: Variable) -> Any:
+        x = self.inputs[0].data
+        return gy * cuda.get_array_module(x).sign(x)
+
+
+def abs(x: Any) -> Variable:
+    """y = |x|, elementwise; the gradient at 0 is 0.
+
+    >>> abs(np.array([-2.0, 3.0]))
+    variable([2. 3.])
+    """
+    return Abs()(x)
+
+
 class Pow(Function):
     """y = x ** c for a number c."""
 
@@ -863,7 +1032,7 @@ class Power(Function):
     operation = "pow"
 
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_broadcast(self.operation, x0, x1)
+        check_broadcast(self.operation, x0, x1)
         return x0**x1
 
     def backward(self, gy: Variable) -> Any:
@@ -945,7 +1114,7 @@ class Copy(Function):
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _ints(operation: str, what: str, x: Any) -> tuple[int, ...]:
+def as_ints(operation: str, what: str, x: Any) -> tuple[int, ...]:
     """Return a shape, or axes, as a tuple of ints. Raises TypeError when it is anything else."""
     try:
         ints = (x,) if is_int(x) else tuple(x)
@@ -958,7 +1127,7 @@ def _ints(operation: str, what: str, x: Any) -> tuple[int, ...]:
 
 class Reshape(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = _ints("reshape", "a shape", shape)
+        self.shape = as_ints("reshape", "a shape", shape)
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
@@ -985,7 +1154,7 @@ def reshape(x: Any, shape: Any) -> Variable:
 
 class Transpose(Function):
     def __init__(self, axes: Any = None) -> None:
-        self.axes = None if axes is None else _ints("transpose", "axes", axes)
+        self.axes = None if axes is None else as_ints("transpose", "axes", axes)
 
     def forward(self, x: Any) -> Any:
         try:
@@ -1061,7 +1230,7 @@ def get_item(x: Any, slices: Any) -> Variable:
 
 class BroadcastTo(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = _ints("broadcast_to", "a shape", shape)
+        self.shape = as_ints("broadcast_to", "a shape", shape)
 
     def forward(self, x: Any) -> Any:
         if not _broadcasts(x.shape, self.shape):
@@ -1086,7 +1255,7 @@ def broadcast_to(x: Any, shape: Any) -> Variable:
 
 class SumTo(Function):
     def __init__(self, shape: Any) -> None:
-        self.shape = _ints("sum_to", "a shape", shape)
+        self.shape = as_ints("sum_to", "a shape", shape)
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
@@ -1140,21 +1309,32 @@ def _kept_shape(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
     return tuple(1 if i in reduced else n for i, n in enumerate(shape))
 
 
-def check_axis(name: str, x: Any, axis: Any) -> None:
-    """Raise AxisError, a ValueError, when x does not have the axis or axes."""
+def check_axis(name: str, x: Any, axis: Any) -> Any:
+    """Return `axis`, an int, a tuple of ints or None; raise AxisError, a ValueError, when x does not have it."""
+    if isinstance(axis, list):
+        axis = tuple(axis)
     if axis is not None:  # NumPy's check, with the operation's name in front; a number counts as having an axis 0
         if not is_int(axis) and not (isinstance(axis, tuple) and all(map(is_int, axis))):
             raise TypeError(f"{name}: axis must be an int, a tuple of ints, or None, got {axis!r:.60}")
-        np.lib.array_utils.normalize_axis_tuple(axis, max(x.ndim, 1), argname=name)
+        normalize_axes(name, axis, max(x.ndim, 1))
+    return axis
+
+
+def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """Return axes counted from the front. Raises AxisError when one is out of bounds, ValueError when one is twice."""
+    axes = np.lib.array_utils.normalize_axis_tuple(axis, ndim, argname=name, allow_duplicate=True)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{name}: axis {axis} names an axis twice")
+    return axes
 
 
 class Sum(Function):
     def __init__(self, axis: Any = None, keepdims: bool = False) -> None:
-        self.axis = tuple(axis) if isinstance(axis, list) else axis
+        self.axis = axis
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
-        check_axis(self.operation, x, self.axis)
+        self.axis = check_axis(self.operation, x, self.axis)
         self.x_shape = x.shape
         return x.sum(axis=self.axis, keepdims=self.keepdims)
 
@@ -1166,7 +1346,7 @@ class Max(Function):
     """y = max(x) over `axis`; elements that tie share the gradient equally."""
 
     def __init__(self, axis: Any = None, keepdims: bool = False) -> None:
-        self.axis = tuple(axis) if isinstance(axis, list) else axis
+        self.axis = axis
         self.keepdims = keepdims
 
     def forward(self, x: Any) -> Any:
@@ -1174,7 +1354,7 @@ class Max(Function):
         return x.max(axis=self.axis, keepdims=self.keepdims)
 
     def _check(self, x: Any) -> None:
-        check_axis(self.operation, x, self.axis)
+        self.axis = check_axis(self.operation, x, self.axis)
         if x.size == 0 and 0 not in max_backward_shape(x, self.axis):
             raise ValueError(f"{self.operation}: x {x.shape} has no element along axis {self.axis}")
 
@@ -1252,6 +1432,7 @@ _OPERATORS: dict[Any, Any] = {
     np.subtract: sub,
     np.multiply: mul,
     np.true_divide: div,
+    np.floor_divide: floor_divide,
     np.power: pow,
     np.negative: neg,
     np.matmul: matmul,

@@ -8,6 +8,7 @@
     functions_norm         batch_norm, layer_norm, ..., dropout
     functions_attention    embedding, one_hot, scaled_dot_product_attention
     functions_conv         im2col, conv2d, pooling, ...
+    functions_resize       upsample, adaptive_average_pooling, ...
     functions_loss         softmax_cross_entropy, ..., accuracy
 
 A primitive is a class, its forward and backward side by side, and a function that calls it. What these can express
@@ -19,10 +20,12 @@ Args named `x` take a Variable, an array or a number; what comes out is a Variab
 from __future__ import annotations
 
 from dezero.core import (
+    Abs,
     Add,
     AsType,
     BroadcastTo,
     Div,
+    FloorDivide,
     Function,
     GetItem,
     GetItemGrad,
@@ -40,12 +43,14 @@ from dezero.core import (
     SumTo,
     Transpose,
     Variable,
+    abs,
     add,
     as_array,
     as_variable,
     astype,
     broadcast_to,
     div,
+    floor_divide,
     get_item,
     log,
     matmul,
@@ -66,4 +71,5 @@ from dezero.functions_elementwise import *
 from dezero.functions_loss import *
 from dezero.functions_norm import *
 from dezero.functions_reduction import *
+from dezero.functions_resize import *
 from dezero.functions_shape import *

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dezero import cuda
-from dezero.core import Function, Variable, as_operand, as_python_number, check_axis
-from dezero.functions_elementwise import exp
-from dezero.functions_reduction import sum
+from dezero.core import Function, Variable, as_operand, as_python_number, check_axis, reshape
+from dezero.functions_elementwise import clip, erf, exp, expm1, tanh, where
+from dezero.functions_reduction import logsumexp_array, sum
 
 __all__ = [
     "LeakyReLU",
@@ -15,14 +16,26 @@ __all__ = [
     "ReLU",
     "Sigmoid",
     "Softmax",
+    "Softplus",
+    "elu",
+    "gelu",
+    "hard_swish",
     "leaky_relu",
     "log_softmax",
+    "prelu",
     "relu",
     "sigmoid",
     "sigmoid_simple",
+    "silu",
     "softmax",
     "softmax_simple",
+    "softplus",
 ]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Sigmoid
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 class Sigmoid(Function):
@@ -53,6 +66,11 @@ def sigmoid_array(x: Any) -> Any:
 def sigmoid_simple(x: Any) -> Variable:
     """`sigmoid` as its formula says it; overflows for very negative x."""
     return 1 / (1 + exp(-as_operand("sigmoid_simple", x)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Rectifiers and their smooth relatives
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 class ReLU(Function):
@@ -97,12 +115,116 @@ def leaky_relu(x: Any, slope: float = 0.2) -> Variable:
     return LeakyReLU(slope)(x)
 
 
+class Softplus(Function):
+    def __init__(self, beta: float) -> None:
+        self.beta = as_python_number(beta)
+
+    def forward(self, x: Any) -> Any:
+        scaled = x * self.beta
+        return cuda.get_array_module(x).logaddexp(scaled.dtype.type(0), scaled) / self.beta
+
+    def backward(self, gy: Variable) -> Any:
+        (x,) = self.inputs
+        return gy * sigmoid(x * self.beta)
+
+
+def softplus(x: Any, beta: float = 1.0) -> Variable:
+    """y = ln(1 + exp(beta x)) / beta, elementwise, without overflow: a smooth relu. Raises ValueError unless beta > 0.
+
+    Source: Dugas et al., NIPS 2000.
+
+    >>> softplus(np.array([-1000.0, 0.0, 10.0]))
+    variable([ 0.          0.69314718 10.0000454 ])
+    """
+    if not beta > 0:
+        raise ValueError(f"softplus: beta must be above 0, got {beta!r}")
+    return Softplus(beta)(x)
+
+
+def elu(x: Any, alpha: float = 1.0) -> Variable:
+    """y = x where x > 0, `alpha` * (exp(x) - 1) elsewhere. Source: Clevert et al., arXiv:1511.07289.
+
+    >>> elu(np.array([-1000.0, 2.0]))
+    variable([-1.  2.])
+    """
+    x = as_operand("elu", x)
+    positive = x.data > 0
+    return where(positive, x, alpha * expm1(where(positive, 0.0, x)))  # chosen first: exp of a large x overflows
+
+
+def silu(x: Any) -> Variable:
+    """y = x * sigmoid(x), elementwise, also called swish. Source: Elfwing et al., arXiv:1702.03118.
+
+    >>> silu(np.array([-1000.0, 0.0, 1000.0]))
+    variable([  -0.    0. 1000.])
+    """
+    x = as_operand("silu", x)
+    return x * sigmoid(x)
+
+
+def gelu(x: Any, approximate: str = "none") -> Variable:
+    """y = x * P(X <= x) for a standard normal X, = x / 2 * (1 + erf(x / sqrt 2)), elementwise.
+
+    Args:
+        approximate: "none", or "tanh" for x / 2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))).
+
+    Source: Hendrycks and Gimpel, arXiv:1606.08415.
+
+    >>> gelu(np.array([-10.0, 0.0, 1.0]))
+    variable([-0.          0.          0.84134475])
+    """
+    x = as_operand("gelu", x)
+    if approximate == "none":
+        return x * 0.5 * (1 + erf(x * math.sqrt(0.5)))
+    if approximate == "tanh":
+        return x * 0.5 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+
+
+def hard_swish(x: Any) -> Variable:
+    """y = x * min(max(x + 3, 0), 6) / 6, elementwise: `silu` made of straight lines and a parabola.
+
+    Source: Howard et al., arXiv:1905.02244.
+
+    >>> hard_swish(np.array([-4.0, 0.0, 1.0, 4.0]))
+    variable([-0.          0.          0.66666667  4.        ])
+    """
+    x = as_operand("hard_swish", x)
+    return x * (clip(x + 3, 0, 6) / 6)
+
+
+def prelu(x: Any, W: Any) -> Variable:
+    """y = x where x > 0, W * x elsewhere, with a slope W that is learned.
+
+    Args:
+        x: (N, C, ...), or any shape when W is one number.
+        W: (1,) or (), or (C,), one slope for each channel.
+
+    Raises ValueError when W has another shape. Source: He et al., arXiv:1502.01852.
+
+    >>> prelu(np.array([[-1.0, -1.0]]), np.array([0.1, 0.2]))
+    variable([[-0.1 -0.2]])
+    """
+    x = as_operand("prelu", x)
+    W = as_operand("prelu", W, [x])
+    if W.shape not in ((), (1,)):
+        if x.ndim < 2 or W.shape != (x.shape[1],):
+            raise ValueError(f"prelu: W must have one slope, or one for each channel of x {x.shape}, got {W.shape}")
+        W = reshape(W, (-1,) + (1,) * (x.ndim - 2))
+    return where(x.data > 0, x, W * x)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Softmax
+# ----------------------------------------------------------------------------------------------------------------------
+
+
 class Softmax(Function):
     def __init__(self, axis: Any = 1) -> None:
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
-        check_axis(self.operation, x, self.axis)
+        self.axis = check_axis(self.operation, x, self.axis)
         xp = cuda.get_array_module(x)
         y = xp.exp(x - x.max(axis=self.axis, keepdims=True))  # less the largest: exp of a large x overflows
         return y / y.sum(axis=self.axis, keepdims=True)
@@ -133,7 +255,7 @@ class LogSoftmax(Function):
         self.axis = axis
 
     def forward(self, x: Any) -> Any:
-        check_axis(self.operation, x, self.axis)
+        self.axis = check_axis(self.operation, x, self.axis)
         return x - logsumexp_array(x, self.axis)
 
     def backward(self, gy: Variable) -> Any:
@@ -148,10 +270,3 @@ def log_softmax(x: Any, axis: Any = 1) -> Variable:
     variable([[    0. -1000.]])
     """
     return LogSoftmax(axis)(x)
-
-
-def logsumexp_array(x: Any, axis: Any = 1) -> Any:
-    """Log of the sum of exp(x) over `axis`, which is kept with size 1; on a plain array."""
-    xp = cuda.get_array_module(x)
-    largest = x.max(axis=axis, keepdims=True)
-    return largest + xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True))

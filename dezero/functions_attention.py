@@ -1,39 +1,149 @@
-"""F: what networks over words need."""
+"""F: what networks over words need: ids become vectors, and vectors attend to one another."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from dezero import cuda
-from dezero.core import Variable, get_item
+from dezero.core import Variable, as_operand, get_item, matmul
+from dezero.functions_activation import softmax
+from dezero.functions_elementwise import where
+from dezero.functions_norm import dropout
+from dezero.functions_shape import as_indices, check_range, swapaxes
 
-__all__ = [
-    "embed_id",
-]
-
-
-def check_range(error: type[Exception], what: str, ids: Any, size: int) -> None:
-    """Raise `error` when an id is not in 0..size-1. On a GPU, looking would stop the stream."""
-    if isinstance(ids, np.ndarray) and ids.size and (ids.min() < 0 or ids.max() >= size):
-        bad = int(np.flatnonzero((ids.ravel() < 0) | (ids.ravel() >= size))[0])
-        raise error(f"{what} must lie in 0..{size - 1}, got {ids.ravel()[bad]} at index {bad}")
+__all__ = ["embed_id", "embedding", "one_hot", "scaled_dot_product_attention"]
 
 
-def embed_id(x: Any, W: Any) -> Variable:
+def embedding(x: Any, W: Any) -> Variable:
     """y = W[x]: the rows of W (V, D) that the ids `x` (...) name -> (..., D).
 
-    Raises TypeError when ids are not integers, IndexError when one is not in 0..V-1.
+    A row named twice receives both gradients. Raises TypeError when ids are not integers, IndexError when one is not in
+    0..V-1.
 
-    >>> embed_id(np.array([2, 0]), np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    >>> embedding(np.array([2, 0]), np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
     variable([[5. 6.]
               [1. 2.]])
     """
-    ids = cuda.plain(x)
-    if not cuda.is_array(ids):
-        ids = np.asarray(ids) if np.size(ids) else np.zeros(np.shape(ids), int)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"embed_id: ids must be integers, got {ids.dtype}")
-    check_range(IndexError, "embed_id: ids", ids, len(W))
+    return _rows("embedding", x, W)
+
+
+def embed_id(x: Any, W: Any) -> Variable:
+    """`embedding` under DeZero's name.
+
+    >>> embed_id(np.array([1]), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    variable([[3. 4.]])
+    """
+    return _rows("embed_id", x, W)
+
+
+def _rows(operation: str, x: Any, W: Any) -> Variable:
+    ids, W = as_indices(f"{operation}: ids", x), as_operand(operation, W)
+    if W.ndim == 0:
+        raise ValueError(f"{operation}: W must have shape (V, D), got {W.shape}")
+    check_range(IndexError, f"{operation}: ids", ids, len(W))
     return get_item(W, ids)
+
+
+def one_hot(x: Any, num_classes: int | None = None, dtype: Any = np.float32) -> Variable:
+    """y[..., k] = 1 where x[...] is k, else 0: integers (...) -> (..., num_classes). Not differentiable.
+
+    Args:
+        num_classes: how many; None for one more than the largest of x.
+
+    Raises TypeError when x is not made of integers, ValueError when one is not in 0..num_classes-1.
+
+    >>> one_hot(np.array([1, 0, 2]))
+    variable([[0. 1. 0.]
+              [1. 0. 0.]
+              [0. 0. 1.]])
+    """
+    ids = as_indices("one_hot: ids", x)
+    if num_classes is None:
+        num_classes = int(ids.max(initial=0 if ids.size else -1)) + 1
+    check_range(ValueError, "one_hot: ids", ids, num_classes)
+    places = cuda.get_array_module(ids).arange(num_classes)
+    return as_operand("one_hot", (ids[..., None] == places).astype(dtype))
+
+
+def scaled_dot_product_attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+) -> Variable:
+    """y = softmax(query key^T * scale + mask) value: each query takes a mean of the values, weighed by its keys.
+
+    Args:
+        query: (..., L, E). key: (..., S, E). value: (..., S, D).
+        attn_mask: broadcasts to (..., L, S): booleans, True where a key takes part, or numbers to add to the scores.
+        dropout_p: drops weights with this probability while training.
+        is_causal: query i sees the keys 0..i alone.
+        scale: 1 / sqrt(E) by default.
+
+    Returns (..., L, D); zeros for a query that no key is left for. Raises ValueError when the sizes do not fit.
+    Source: Vaswani et al., arXiv:1706.03762.
+
+    >>> x = np.array([[1.0, 0.0], [0.0, 1.0]])
+    >>> scaled_dot_product_attention(x, x, x, is_causal=True)[0]  # the first sees itself alone
+    variable([1. 0.])
+    """
+    query, key, value = (as_operand("scaled_dot_product_attention", x) for x in (query, key, value))
+    _check_attention(query, key, value)
+    if not 0 <= dropout_p <= 1:
+        raise ValueError(f"scaled_dot_product_attention: dropout_p must lie in 0..1, got {dropout_p}")
+    scores = matmul(query, swapaxes(key, -1, -2)) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    keep = _causal(scores) if is_causal else None
+    if attn_mask is not None:
+        scores, allowed = _apply_mask(scores, as_operand("scaled_dot_product_attention", attn_mask))
+        keep = allowed if keep is None else keep & allowed
+    if keep is None:
+        weights = softmax(scores, axis=-1)
+    else:
+        # The lowest finite number instead of minus infinity: a row of those alone has a softmax, which is then dropped.
+        lowest = float(np.finfo(scores.dtype).min) / 2
+        weights = where(keep, softmax(where(keep, scores, lowest), axis=-1), 0.0)
+    return matmul(dropout(weights, dropout_p) if dropout_p else weights, value)
+
+
+def _check_attention(query: Variable, key: Variable, value: Variable) -> None:
+    shapes = f"(query {query.shape}, key {key.shape}, value {value.shape})"
+    if min(query.ndim, key.ndim, value.ndim) < 2:
+        raise ValueError(f"scaled_dot_product_attention: expected (..., length, size) each, got {shapes}")
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(f"scaled_dot_product_attention: query and key must have equal last axes, got {shapes}")
+    if key.shape[-2] != value.shape[-2]:
+        raise ValueError(f"scaled_dot_product_attention: there must be as many keys as values, got {shapes}")
+    try:
+        np.broadcast_shapes(query.shape[:-2], key.shape[:-2], value.shape[:-2])
+    except ValueError:
+        raise ValueError(f"scaled_dot_product_attention: the first axes do not broadcast, got {shapes}") from None
+    if 0 in (query.shape[-1], key.shape[-2]):
+        raise ValueError(f"scaled_dot_product_attention: there is nothing to attend to, got {shapes}")
+
+
+def _causal(scores: Variable) -> Any:
+    L, S = scores.shape[-2:]
+    xp = cuda.get_array_module(scores.data)
+    return xp.arange(L)[:, None] >= xp.arange(S)
+
+
+def _apply_mask(scores: Variable, mask: Variable) -> tuple[Variable, Any]:
+    """Return the scores with numbers added, and the booleans that say which keys take part."""
+    try:
+        fits = np.broadcast_shapes(scores.shape, mask.shape) == scores.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"scaled_dot_product_attention: attn_mask {mask.shape} does not broadcast to the scores {scores.shape}"
+        )
+    if mask.dtype.kind == "b":
+        return scores, mask.data
+    allowed = mask.data != -np.inf
+    return scores + where(allowed, mask, 0.0), allowed

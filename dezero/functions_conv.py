@@ -1,8 +1,10 @@
 """Convolution and pooling, and the derivatives that close the family.
 
 Axes are (N, C, H, W) for images and (OC, C, KH, KW) for weights; OH and OW are the sizes of what comes out. Every
-`kernel_size`, `stride` and `pad` is an int, or a pair (height, width). The arrays' work is done in kernels/; here each
-operation says which others are its derivatives:
+`kernel_size`, `stride`, `pad` and `dilation` is an int, or a pair (height, width). A kernel's cells lie `dilation`
+pixels apart: 3 cells of dilation 2 see pixels 0, 2 and 4. `groups` parts the channels, in order, into that many groups
+that do not see each other: the first C / groups channels of x make the first OC / groups of y, and so on. The arrays'
+work is done in kernels/; here each operation says which others are its derivatives:
 
     conv2d     in x: deconv2d with the same W       in W: Conv2DGradW
     deconv2d   in x: conv2d with the same W         in W: Conv2DGradW, image and gradient swapped
@@ -30,9 +32,11 @@ __all__ = [
     "average_pooling",
     "col2im",
     "col2im_array",
+    "conv1d",
     "conv2d",
     "conv2d_simple",
     "deconv2d",
+    "depthwise_conv2d",
     "im2col",
     "im2col_array",
     "pooling",
@@ -48,31 +52,40 @@ def pair(x: Any) -> Pair:
     >>> pair(3), pair((1, 2))
     ((3, 3), (1, 2))
     """
-    return _pair("pair", "x", x, at_least=None)
+    return check_pair("pair", "x", x, at_least=None)
 
 
-def _pair(operation: str, what: str, x: Any, at_least: int | None) -> Pair:
+def check_pair(operation: str, what: str, x: Any, at_least: int | None) -> Pair:
+    """Return a size as a pair of ints. Raises ValueError when it is no int and no pair, or too small."""
     values = (x, x) if is_int(x) else x
-    if not isinstance(values, tuple) or len(values) != 2 or not all(is_int(v) for v in values):
+    if not isinstance(values, tuple) or len(values) != 2 or not all(map(is_int, values)):
         raise ValueError(f"{operation}: {what} must be an int or a pair of ints, a tuple (height, width), got {x!r}")
     if at_least is not None and min(values) < at_least:
         raise ValueError(f"{operation}: {what} must be at least {at_least}, got {x!r}")
     return int(values[0]), int(values[1])
 
 
+def _check_int(operation: str, what: str, x: Any, at_least: int) -> int:
+    if not is_int(x) or x < at_least:
+        raise ValueError(f"{operation}: {what} must be an int of at least {at_least}, got {x!r}")
+    return int(x)
+
+
 class Window(NamedTuple):
-    """What slides over an image: (height, width) each of the kernel, its steps, and the padding around the image."""
+    """What slides over an image: (height, width) each of the kernel, of its steps, the padding and its dilation."""
 
     kernel_size: Pair
     stride: Pair
     pad: Pair
+    dilation: Pair = (1, 1)
 
     @classmethod
-    def check(cls, operation: str, kernel_size: Any, stride: Any, pad: Any) -> Window:
+    def check(cls, operation: str, kernel_size: Any, stride: Any, pad: Any, dilation: Any = 1) -> Window:
         return cls(
-            _pair(operation, "kernel_size", kernel_size, at_least=1),
-            _pair(operation, "stride", stride, at_least=1),
-            _pair(operation, "pad", pad, at_least=0),
+            check_pair(operation, "kernel_size", kernel_size, at_least=1),
+            check_pair(operation, "stride", stride, at_least=1),
+            check_pair(operation, "pad", pad, at_least=0),
+            check_pair(operation, "dilation", dilation, at_least=1),
         )
 
     def counts(self, image_size: Any) -> Pair:
@@ -86,19 +99,27 @@ def check_windows(operation: str, x: Any, window: Window) -> Pair:
     check_images(operation, x)
     OH, OW = window.counts(x.shape[2:])
     if OH < 1 or OW < 1:
-        (KH, KW), _, (PH, PW) = window
         raise ValueError(
-            f"{operation}: a {KH}x{KW} kernel does not fit into {x.shape[2]}x{x.shape[3]} images padded by "
-            f"({PH}, {PW}) (x {x.shape}); use a smaller kernel or a larger pad"
+            f"{operation}: a {_describe_kernel(window)} does not fit into {x.shape[2]}x{x.shape[3]} images padded by "
+            f"{window.pad} (x {x.shape}); use a smaller kernel or a larger pad"
         )
     return OH, OW
 
 
-def check_images(operation: str, x: Any) -> None:
-    """Raise ValueError when `x` is not (N, C, H, W)."""
-    if x.ndim != 4:
-        hint = "; add the batch axis: x[None]" if x.ndim == 3 else ""
-        raise ValueError(f"{operation}: x must have shape (N, C, H, W), got {x.shape}{hint}")
+def _describe_kernel(window: Window) -> str:
+    (KH, KW), dilation = window.kernel_size, window.dilation
+    if dilation == (1, 1):
+        return f"{KH}x{KW} kernel"
+    height, width = map(kernels.span, window.kernel_size, dilation)
+    return f"{KH}x{KW} kernel of dilation {dilation}, {height}x{width} in all,"
+
+
+def check_images(operation: str, x: Any, axes: str = "N, C, H, W") -> None:
+    """Raise ValueError when `x` does not have these axes."""
+    ndim = axes.count(",") + 1
+    if x.ndim != ndim:
+        hint = "; add the batch axis: x[None]" if x.ndim == ndim - 1 else ""
+        raise ValueError(f"{operation}: x must have shape ({axes}), got {x.shape}{hint}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -107,8 +128,8 @@ def check_images(operation: str, x: Any) -> None:
 
 
 class Im2col(Function):
-    def __init__(self, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool) -> None:
-        self.window = Window.check("im2col", kernel_size, stride, pad)
+    def __init__(self, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool, dilation: Any = 1) -> None:
+        self.window = Window.check("im2col", kernel_size, stride, pad, dilation)
         self.to_matrix = to_matrix
 
     def forward(self, x: Any) -> Any:
@@ -118,14 +139,17 @@ class Im2col(Function):
         return _to_matrix(col) if self.to_matrix else col
 
     def backward(self, gy: Variable) -> Any:
-        return col2im(gy, self.x_shape, *self.window, self.to_matrix)
+        kernel_size, stride, pad, dilation = self.window
+        return col2im(gy, self.x_shape, kernel_size, stride, pad, self.to_matrix, dilation)
 
 
-def im2col(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, to_matrix: bool = True) -> Variable:
+def im2col(
+    x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, to_matrix: bool = True, dilation: Any = 1
+) -> Variable:
     """Lay out what a kernel sees: one row for each window, x (N, C, H, W) -> (N*OH*OW, C*KH*KW).
 
     With `to_matrix=False` the axes stay apart, (N, C, KH, KW, OH, OW). Note the third argument: in the first book
-    `im2col(x, 5, 5)` means height and width; here it is the stride.
+    `im2col(x, 5, 5)` means height and width; here it is the stride. `dilation` is the last.
 
     Raises ValueError when no window fits, or a size is not an int or a pair.
 
@@ -135,13 +159,15 @@ def im2col(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, to_matrix: b
               [3. 4. 6. 7.]
               [4. 5. 7. 8.]])
     """
-    return Im2col(kernel_size, stride, pad, to_matrix)(x)
+    return Im2col(kernel_size, stride, pad, to_matrix, dilation)(x)
 
 
 class Col2im(Function):
-    def __init__(self, input_shape: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool) -> None:
+    def __init__(
+        self, input_shape: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool, dilation: Any = 1
+    ) -> None:
         self.input_shape = tuple(input_shape)
-        self.window = Window.check("col2im", kernel_size, stride, pad)
+        self.window = Window.check("col2im", kernel_size, stride, pad, dilation)
         self.to_matrix = to_matrix
 
     def forward(self, col: Any) -> Any:
@@ -149,20 +175,27 @@ class Col2im(Function):
             raise ValueError(f"col2im: input_shape must be (N, C, H, W), got {self.input_shape}")
         N, C, H, W = self.input_shape
         OH, OW = self.window.counts((H, W))
-        KH, KW = self.window.kernel_size
+        (KH, KW), stride, pad, dilation = self.window
         expected = (N * OH * OW, C * KH * KW) if self.to_matrix else (N, C, KH, KW, OH, OW)
         if col.shape != expected:
             raise ValueError(f"col2im: expected col {expected} for images {self.input_shape}, got {col.shape}")
         if self.to_matrix:
             col = col.reshape(N, OH, OW, C, KH, KW).transpose(0, 3, 4, 5, 1, 2)
-        return kernels.for_array(col).col2im(col, (H, W), self.window.stride, self.window.pad)
+        return kernels.for_array(col).col2im(col, (H, W), stride, pad, dilation)
 
     def backward(self, gx: Variable) -> Any:
-        return im2col(gx, *self.window, self.to_matrix)
+        kernel_size, stride, pad, dilation = self.window
+        return im2col(gx, kernel_size, stride, pad, self.to_matrix, dilation)
 
 
 def col2im(
-    x: Any, input_shape: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0, to_matrix: bool = True
+    x: Any,
+    input_shape: Any,
+    kernel_size: Any,
+    stride: Any = 1,
+    pad: Any = 0,
+    to_matrix: bool = True,
+    dilation: Any = 1,
 ) -> Variable:
     """Add the windows that `im2col` laid out back to images of `input_shape` (N, C, H, W).
 
@@ -174,17 +207,21 @@ def col2im(
                 [2. 4. 2.]
                 [1. 2. 1.]]]])
     """
-    return Col2im(input_shape, kernel_size, stride, pad, to_matrix)(x)
+    return Col2im(input_shape, kernel_size, stride, pad, to_matrix, dilation)(x)
 
 
-def im2col_array(img: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool = True) -> Any:
+def im2col_array(img: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool = True, dilation: Any = 1) -> Any:
     """`im2col` on a plain array."""
-    return Im2col(kernel_size, stride, pad, to_matrix).forward(img)
+    return Im2col(kernel_size, stride, pad, to_matrix, dilation).forward(as_operand("im2col_array", img).data)
 
 
-def col2im_array(col: Any, img_shape: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool = True) -> Any:
+def col2im_array(
+    col: Any, img_shape: Any, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool = True, dilation: Any = 1
+) -> Any:
     """`col2im` on a plain array."""
-    return Col2im(img_shape, kernel_size, stride, pad, to_matrix).forward(col)
+    return Col2im(img_shape, kernel_size, stride, pad, to_matrix, dilation).forward(
+        as_operand("col2im_array", col).data
+    )
 
 
 def _to_matrix(col: Any) -> Any:
@@ -198,76 +235,154 @@ def _to_matrix(col: Any) -> Any:
 
 
 class Conv2d(Function):
-    def __init__(self, stride: Any = 1, pad: Any = 0) -> None:
-        self.stride = _pair("conv2d", "stride", stride, at_least=1)
-        self.pad = _pair("conv2d", "pad", pad, at_least=0)
+    def __init__(self, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: Any = 1) -> None:
+        self.stride = check_pair("conv2d", "stride", stride, at_least=1)
+        self.pad = check_pair("conv2d", "pad", pad, at_least=0)
+        self.dilation = check_pair("conv2d", "dilation", dilation, at_least=1)
+        self.groups = _check_int("conv2d", "groups", groups, at_least=1)
 
     def forward(self, x: Any, W: Any, b: Any) -> Any:
-        _check_weights("conv2d", x, W, b, in_axis=1)
-        check_windows("conv2d", x, Window(W.shape[2:], self.stride, self.pad))
-        return kernels.for_array(x).conv2d(x, W, b, self.stride, self.pad)
+        _check_weights("conv2d", x, W, b, in_axis=1, groups=self.groups)
+        check_windows("conv2d", x, Window(W.shape[2:], self.stride, self.pad, self.dilation))
+        return kernels.for_array(x).conv2d(x, W, b, self.stride, self.pad, self.dilation, self.groups)
 
     def backward(self, gy: Variable) -> Any:
         x, W, b = self.inputs
         gx = gW = gb = None
         if x.requires_grad:
-            gx = deconv2d(gy, W, None, self.stride, self.pad, x.shape[2:])
+            gx = deconv2d(gy, W, None, self.stride, self.pad, x.shape[2:], self.dilation, self.groups)
         if W.requires_grad:
-            gW = Conv2DGradW(W.shape[2:], self.stride, self.pad)(x, gy)
+            gW = Conv2DGradW(W.shape[2:], self.stride, self.pad, self.dilation, self.groups)(x, gy)
         if b.requires_grad:
             gb = gy.sum(axis=(0, 2, 3))
         return gx, gW, gb
 
 
-def conv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0) -> Variable:
+def conv2d(
+    x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Variable:
     """Slide the kernels W over the images: y[n, o, i, j] = b[o] + sum of W[o] * x's window (i, j) of image n.
 
     Args:
         x: images (N, C, H, W).
-        W: kernels (OC, C, KH, KW).
+        W: kernels (OC, C / groups, KH, KW).
         b: (OC,) or None.
-        stride, pad: an int or a pair (height, width). OH = floor((H + 2 pad - KH) / stride) + 1, OW likewise.
+        stride, pad: an int or a pair (height, width). OH = floor((H + 2 pad - span) / stride) + 1, OW likewise.
+        dilation: how far apart the kernel's cells lie, an int or a pair: span = dilation * (KH - 1) + 1.
+        groups: how many groups of channels, in order, that do not see each other; it divides C and OC.
 
-    Returns (N, OC, OH, OW). Raises ValueError when the channels differ or no window fits.
+    Returns (N, OC, OH, OW). Raises ValueError when the channels differ, `groups` does not divide them, or no window
+    fits. Source of dilation: Yu and Koltun, "Multi-scale context aggregation by dilated convolutions", 2016; of
+    groups: Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", 2012.
 
     >>> conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.array([3.0]))
     variable([[[[11. 15.]
                 [23. 27.]]]])
+    >>> conv2d(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)), dilation=2)  # the four corners
+    variable([[[[16.]]]])
     """
-    return Conv2d(stride, pad)(x, W, b)
+    return Conv2d(stride, pad, dilation, groups)(x, W, b)
 
 
 def conv2d_simple(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0) -> Variable:
     """`conv2d` composed of im2col and a matrix product, as the book's step 57 has it."""
-    x, W = as_operand("conv2d_simple", x), as_operand("conv2d_simple", W)
+    x, W, b = _operands("conv2d_simple", x, W, b)
     _check_weights("conv2d_simple", x, W, b, in_axis=1)
     window = Window.check("conv2d_simple", W.shape[2:], stride, pad)
     OH, OW = check_windows("conv2d_simple", x, window)
     N, OC = x.shape[0], W.shape[0]
-    y = matmul(im2col(x, *window), transpose(reshape(W, (OC, -1))))
+    y = matmul(im2col(x, W.shape[2:], stride, pad), transpose(reshape(W, (OC, -1))))
     y = y if b is None else y + b
     return transpose(reshape(y, (N, OH, OW, OC)), (0, 3, 1, 2))
 
 
+def depthwise_conv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1) -> Variable:
+    """Convolve each channel by itself with its own M kernels: `conv2d` with a group for each channel.
+
+    Args:
+        x: images (N, C, H, W).
+        W: kernels (C*M, 1, KH, KW); the first M belong to the first channel, and so on.
+        b: (C*M,) or None.
+        stride, pad, dilation: as in `conv2d`.
+
+    Returns (N, C*M, OH, OW). Raises ValueError when W is not of that shape or no window fits.
+    Source: Chollet, "Xception: deep learning with depthwise separable convolutions", 2017.
+
+    >>> depthwise_conv2d(np.array([[[[1.0]], [[2.0]]]]), np.array([[[[10.0]]], [[[100.0]]]]))
+    variable([[[[ 10.]]
+    <BLANKLINE>
+               [[200.]]]])
+    """
+    x, W, b = _operands("depthwise_conv2d", x, W, b)
+    check_images("depthwise_conv2d", x)
+    C = x.shape[1]
+    if W.ndim != 4 or W.shape[1] != 1 or C == 0 or W.shape[0] % C:
+        raise ValueError(
+            f"depthwise_conv2d: W must have shape (C*M, 1, KH, KW), M kernels for each of the {C} channels of x, "
+            f"got {W.shape} (x {x.shape})"
+        )
+    _check_weights("depthwise_conv2d", x, W, b, in_axis=1, groups=C)
+    check_windows("depthwise_conv2d", x, Window.check("depthwise_conv2d", W.shape[2:], stride, pad, dilation))
+    return conv2d(x, W, b, stride, pad, dilation, groups=C)
+
+
+def conv1d(
+    x: Any, W: Any, b: Any = None, stride: int = 1, pad: int = 0, dilation: int = 1, groups: int = 1
+) -> Variable:
+    """Slide the kernels W along sequences: y[n, o, i] = b[o] + sum of W[o] * x's window i of sequence n.
+
+    Args:
+        x: sequences (N, C, L).
+        W: kernels (OC, C / groups, K).
+        b: (OC,) or None.
+        stride, pad, dilation, groups: ints, as in `conv2d`.
+
+    Returns (N, OC, floor((L + 2 pad - dilation * (K - 1) - 1) / stride) + 1). Raises ValueError when the channels
+    differ, `groups` does not divide them, or no window fits.
+
+    >>> conv1d(np.array([[[1.0, 2.0, 4.0, 8.0]]]), np.array([[[-1.0, 1.0]]]))
+    variable([[[1. 2. 4.]]])
+    """
+    x, W, b = _operands("conv1d", x, W, b)
+    stride, pad = _check_int("conv1d", "stride", stride, at_least=1), _check_int("conv1d", "pad", pad, at_least=0)
+    dilation = _check_int("conv1d", "dilation", dilation, at_least=1)
+    groups = _check_int("conv1d", "groups", groups, at_least=1)
+    _check_weights("conv1d", x, W, b, in_axis=1, groups=groups, x_axes="N, C, L", kernel_axes="K")
+    (N, C, L), (OC, _, K) = x.shape, W.shape
+    OL = kernels.conv_outsize(L, K, stride, pad, dilation)
+    if OL < 1:
+        dilated = "" if dilation == 1 else f", {kernels.span(K, dilation)} with dilation {dilation},"
+        raise ValueError(
+            f"conv1d: a kernel of {K}{dilated} does not fit into {L} padded by {pad} (x {x.shape}); "
+            "use a smaller kernel or a larger pad"
+        )
+    x, W = reshape(x, (N, C, 1, L)), reshape(W, (OC, C // groups, 1, K))
+    return reshape(conv2d(x, W, b, (1, stride), (0, pad), (1, dilation), groups), (N, OC, OL))
+
+
 class Deconv2d(Function):
-    def __init__(self, stride: Any = 1, pad: Any = 0, outsize: Any = None) -> None:
-        self.stride = _pair("deconv2d", "stride", stride, at_least=1)
-        self.pad = _pair("deconv2d", "pad", pad, at_least=0)
-        self.outsize = None if outsize is None else _pair("deconv2d", "outsize", outsize, at_least=1)
+    def __init__(self, stride: Any = 1, pad: Any = 0, outsize: Any = None, dilation: Any = 1, groups: Any = 1) -> None:
+        self.stride = check_pair("deconv2d", "stride", stride, at_least=1)
+        self.pad = check_pair("deconv2d", "pad", pad, at_least=0)
+        self.outsize = None if outsize is None else check_pair("deconv2d", "outsize", outsize, at_least=1)
+        self.dilation = check_pair("deconv2d", "dilation", dilation, at_least=1)
+        self.groups = _check_int("deconv2d", "groups", groups, at_least=1)
 
     def forward(self, x: Any, W: Any, b: Any) -> Any:
-        _check_weights("deconv2d", x, W, b, in_axis=0)
-        return kernels.for_array(x).deconv2d(x, W, b, self.stride, self.pad, self._outsize(x, W))
+        _check_weights("deconv2d", x, W, b, in_axis=0, groups=self.groups)
+        outsize = self._outsize(x, W)
+        return kernels.for_array(x).deconv2d(x, W, b, self.stride, self.pad, outsize, self.dilation, self.groups)
 
     def _outsize(self, x: Any, W: Any) -> Pair:
-        window = Window(W.shape[2:], self.stride, self.pad)
+        window = Window(W.shape[2:], self.stride, self.pad, self.dilation)
         smallest = tuple(kernels.deconv_outsize(*size) for size in zip(x.shape[2:], *window, strict=True))
         OH, OW = self.outsize or smallest
         if OH < 1 or OW < 1 or window.counts((OH, OW)) != x.shape[2:]:
             largest = tuple(n + s - 1 for n, s in zip(smallest, self.stride, strict=True))
+            dilation = "" if self.dilation == (1, 1) else f", dilation {self.dilation}"
             raise ValueError(
                 f"deconv2d: outsize {(OH, OW)} does not lead back to x {x.shape} with W {W.shape}, "
-                f"stride {self.stride}, pad {self.pad}; it must be positive and lie in {smallest}..{largest}"
+                f"stride {self.stride}, pad {self.pad}{dilation}; it must be positive and lie in {smallest}..{largest}"
             )
         return OH, OW
 
@@ -275,62 +390,113 @@ class Deconv2d(Function):
         x, W, b = self.inputs
         gx = gW = gb = None
         if x.requires_grad:
-            gx = conv2d(gy, W, None, self.stride, self.pad)
+            gx = conv2d(gy, W, None, self.stride, self.pad, self.dilation, self.groups)
         if W.requires_grad:
-            gW = Conv2DGradW(W.shape[2:], self.stride, self.pad)(gy, x)
+            gW = Conv2DGradW(W.shape[2:], self.stride, self.pad, self.dilation, self.groups)(gy, x)
         if b.requires_grad:
             gb = gy.sum(axis=(0, 2, 3))
         return gx, gW, gb
 
 
-def deconv2d(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, outsize: Any = None) -> Variable:
+def deconv2d(
+    x: Any,
+    W: Any,
+    b: Any = None,
+    stride: Any = 1,
+    pad: Any = 0,
+    outsize: Any = None,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Variable:
     """Transposed convolution: what `conv2d` does to gradients. Each pixel of x adds its multiple of a kernel to y.
 
     Args:
         x: (N, C, H, W).
-        W: (C, OC, KH, KW).
+        W: (C, OC / groups, KH, KW).
         b: (OC,) or None.
-        stride, pad: those of the convolution it undoes.
-        outsize: (OH, OW), needed when stride > 1 leaves a choice; default stride * (H - 1) + KH - 2 pad, OW likewise.
+        stride, pad, dilation, groups: those of the convolution it undoes.
+        outsize: (OH, OW), needed when stride > 1 leaves a choice; default stride * (H - 1) + span - 2 pad with
+            span = dilation * (KH - 1) + 1, OW likewise.
 
-    Returns (N, OC, OH, OW). Raises ValueError when the channels differ or `outsize` cannot be.
+    Returns (N, OC, OH, OW). Raises ValueError when the channels differ, `groups` does not divide them, or `outsize`
+    cannot be.
 
     >>> deconv2d(np.array([[[[1.0, 2.0]]]]), np.ones((1, 1, 1, 2)), stride=2)
     variable([[[[1. 1. 2. 2.]]]])
     """
-    return Deconv2d(stride, pad, outsize)(x, W, b)
+    return Deconv2d(stride, pad, outsize, dilation, groups)(x, W, b)
 
 
 class Conv2DGradW(Function):
-    """The gradient of conv2d in W: x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C, KH, KW); linear in x and in gy."""
+    """The gradient of conv2d in W, linear in x and in gy.
+
+    x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C / groups, KH, KW).
+    """
 
     operation = "conv2d_grad_w"
 
-    def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> None:
-        self.window = Window.check("conv2d_grad_w", kernel_size, stride, pad)
+    def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: Any = 1) -> None:
+        self.window = Window.check("conv2d_grad_w", kernel_size, stride, pad, dilation)
+        self.groups = _check_int("conv2d_grad_w", "groups", groups, at_least=1)
 
     def forward(self, x: Any, gy: Any) -> Any:
-        return kernels.for_array(x).conv2d_grad_w(x, gy, *self.window)
+        OH, OW = check_windows("conv2d_grad_w", x, self.window)
+        if gy.ndim != 4 or (gy.shape[0], *gy.shape[2:]) != (len(x), OH, OW):
+            raise ValueError(f"conv2d_grad_w: expected gy ({len(x)}, OC, {OH}, {OW}) for x {x.shape}, got {gy.shape}")
+        for name, shape in ("x", x.shape), ("gy", gy.shape):
+            if shape[1] % self.groups:
+                raise ValueError(
+                    f"conv2d_grad_w: groups {self.groups} does not divide the {shape[1]} channels of {name} {shape}"
+                )
+        return kernels.for_array(x).conv2d_grad_w(x, gy, *self.window, self.groups)
 
     def backward(self, ggW: Variable) -> Any:
         x, gy = self.inputs
-        _, stride, pad = self.window
-        gx = deconv2d(gy, ggW, None, stride, pad, x.shape[2:]) if x.requires_grad else None
-        ggy = conv2d(x, ggW, None, stride, pad) if gy.requires_grad else None
+        _, stride, pad, dilation = self.window
+        gx = ggy = None
+        if x.requires_grad:
+            gx = deconv2d(gy, ggW, None, stride, pad, x.shape[2:], dilation, self.groups)
+        if gy.requires_grad:
+            ggy = conv2d(x, ggW, None, stride, pad, dilation, self.groups)
         return gx, ggy
 
 
-def _check_weights(operation: str, x: Any, W: Any, b: Any, in_axis: int) -> None:
-    check_images(operation, x)
-    axes = ("OC", "C") if in_axis == 1 else ("C", "OC")
-    if W is None or W.ndim != 4:
+def _operands(operation: str, x: Any, W: Any, b: Any) -> tuple[Variable, Variable, Variable | None]:
+    return as_operand(operation, x), as_operand(operation, W), None if b is None else as_operand(operation, b)
+
+
+def _check_weights(
+    operation: str,
+    x: Any,
+    W: Any,
+    b: Any,
+    in_axis: int,
+    groups: int = 1,
+    x_axes: str = "N, C, H, W",
+    kernel_axes: str = "KH, KW",
+) -> None:
+    """Raise ValueError when images, weights and bias do not belong together; W takes its input along `in_axis`."""
+    check_images(operation, x, x_axes)
+    if W is None or W.ndim != x.ndim or 0 in W.shape[2:]:
+        axes = [("C", "OC"), ("OC", "C")][in_axis]
+        share = "" if groups == 1 else f" / {groups}"
         got = None if W is None else W.shape
-        raise ValueError(f"{operation}: W must have shape ({axes[0]}, {axes[1]}, KH, KW), got {got}")
-    if W.shape[in_axis] != x.shape[1]:
+        raise ValueError(f"{operation}: W must have shape ({axes[0]}, {axes[1]}{share}, {kernel_axes}), got {got}")
+    C, channels = x.shape[1], (W.shape[0], W.shape[1] * groups)
+    OC = channels[1 - in_axis]
+    if C % groups:
         raise ValueError(
-            f"{operation}: W takes {W.shape[in_axis]} channels but x has {x.shape[1]} (x {x.shape}, W {W.shape})"
+            f"{operation}: groups {groups} does not divide the {C} channels of x (x {x.shape}, W {W.shape})"
         )
-    OC = W.shape[1 - in_axis]
+    if channels[in_axis] != C:
+        share = f", {W.shape[1]} for each of {groups} groups," if groups > 1 and in_axis == 1 else ""
+        raise ValueError(
+            f"{operation}: W takes {channels[in_axis]} channels{share} but x has {C} (x {x.shape}, W {W.shape})"
+        )
+    if OC % groups:
+        raise ValueError(
+            f"{operation}: groups {groups} does not divide the {OC} output channels of W (x {x.shape}, W {W.shape})"
+        )
     if b is not None and b.shape != (OC,):
         raise ValueError(
             f"{operation}: b must have shape ({OC},), one for each output channel, got {b.shape} (W {W.shape})"
@@ -341,13 +507,15 @@ def _check_weights(operation: str, x: Any, W: Any, b: Any, in_axis: int) -> None
 # Pooling
 # ----------------------------------------------------------------------------------------------------------------------
 
+PoolingWindow = tuple[Pair, Pair, Pair]  # kernel_size, stride, pad: there is no dilation here
+
 
 class Pooling(Function):
     def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> None:
         self.window = _pooling_window("pooling", kernel_size, stride, pad)
 
     def forward(self, x: Any) -> Any:
-        check_windows("pooling", x, self.window)
+        check_windows("pooling", x, Window(*self.window))
         self.image_size = x.shape[2:]
         y, self.indexes = kernels.for_array(x).max_pool(x, *self.window)
         return y
@@ -399,9 +567,9 @@ def pooling_simple(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> V
     """`pooling` composed of im2col and max, as the book's step 57 has it; ties share the gradient, and padding is 0."""
     x = as_operand("pooling_simple", x)
     window = _pooling_window("pooling_simple", kernel_size, stride, pad)
-    OH, OW = check_windows("pooling_simple", x, window)
+    OH, OW = check_windows("pooling_simple", x, Window(*window))
     N, C = x.shape[:2]
-    KH, KW = window.kernel_size
+    KH, KW = window[0]
     y = reshape(im2col(x, *window), (-1, KH * KW)).max(axis=1)
     return transpose(reshape(y, (N, OH, OW, C)), (0, 3, 1, 2))
 
@@ -411,7 +579,7 @@ class AveragePooling(Function):
         self.window = _pooling_window("average_pooling", kernel_size, stride, pad)
 
     def forward(self, x: Any) -> Any:
-        check_windows("average_pooling", x, self.window)
+        check_windows("average_pooling", x, Window(*self.window))
         self.image_size = x.shape[2:]
         return kernels.for_array(x).average_pool(x, *self.window)
 
@@ -422,7 +590,7 @@ class AveragePooling(Function):
 class AveragePoolingGrad(Function):
     """The gradient of average pooling: each element of gy spreads evenly over its window."""
 
-    def __init__(self, image_size: Pair, window: Window) -> None:
+    def __init__(self, image_size: Pair, window: PoolingWindow) -> None:
         self.image_size, self.window = image_size, window
 
     def forward(self, gy: Any) -> Any:
@@ -444,11 +612,11 @@ def average_pooling(x: Any, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> 
     return AveragePooling(kernel_size, stride, pad)(x)
 
 
-def _pooling_window(operation: str, kernel_size: Any, stride: Any, pad: Any) -> Window:
+def _pooling_window(operation: str, kernel_size: Any, stride: Any, pad: Any) -> PoolingWindow:
     window = Window.check(operation, kernel_size, stride, pad)
     if any(p >= k for p, k in zip(window.pad, window.kernel_size, strict=True)):
         raise ValueError(
             f"{operation}: pad {pad} must be smaller than the kernel {kernel_size}, "
             "or a window could hold padding alone"
         )
-    return window
+    return window[:3]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from dezero import cuda
-from dezero.core import Function, Variable, as_array, as_operand, astype, get_item, log, reshape
-from dezero.functions_activation import logsumexp_array, sigmoid, softmax, softmax_simple
-from dezero.functions_attention import check_range
-from dezero.functions_elementwise import clip
-from dezero.functions_reduction import sum
+from dezero.core import Function, Variable, abs, as_array, as_operand, astype, get_item, log, reshape
+from dezero.functions_activation import log_softmax, sigmoid, softmax, softmax_simple
+from dezero.functions_elementwise import clip, where
+from dezero.functions_reduction import logsumexp_array, mean, sum
+from dezero.functions_shape import check_range, moveaxis
 
 __all__ = [
     "MeanSquaredError",
@@ -19,17 +21,27 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "accuracy",
     "binary_cross_entropy",
+    "cross_entropy",
+    "huber_loss",
+    "kl_divergence",
+    "l1_loss",
     "mean_squared_error",
     "mean_squared_error_simple",
+    "nll_loss",
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
     "softmax_cross_entropy_simple",
 ]
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# Distances
+# ----------------------------------------------------------------------------------------------------------------------
+
+
 class MeanSquaredError(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_squared_error(x0, x1)
+        _check_distance(self.operation, x0, x1)
         difference = x0 - x1
         return (difference**2).sum() / len(difference)
 
@@ -61,16 +73,80 @@ def mean_squared_error_simple(x0: Any, x1: Any) -> Variable:
     return sum(difference**2) / len(difference)
 
 
-def _check_squared_error(x0: Any, x1: Any) -> None:
+def _check_distance(operation: str, x0: Any, x1: Any) -> None:
     shapes = f"shapes {x0.shape} and {x1.shape}"
     try:
         shape = np.broadcast_shapes(x0.shape, x1.shape)
     except ValueError:
-        raise ValueError(f"mean_squared_error: {shapes} cannot broadcast") from None
+        raise ValueError(f"{operation}: {shapes} cannot broadcast") from None
     if shape not in (x0.shape, x1.shape):
-        raise ValueError(f"mean_squared_error: {shapes} would broadcast to {shape}; reshape one to the other's shape")
-    if not shape or not shape[0]:
-        raise ValueError(f"mean_squared_error: expected at least one row to average over, got {shapes}")
+        raise ValueError(f"{operation}: {shapes} would broadcast to {shape}; reshape one to the other's shape")
+    if operation == "mean_squared_error" and (not shape or not shape[0]):
+        raise ValueError(f"{operation}: expected at least one row to average over, got {shapes}")
+
+
+def l1_loss(x: Any, t: Any, reduction: str = "mean") -> Variable:
+    """y = |x - t|, its mean over all elements by default.
+
+    Args:
+        x, t: of one shape, or one broadcasts to the other's.
+        reduction: "mean", "sum", or "none" for the losses of all elements.
+
+    Raises ValueError when the shapes do not fit, or there is nothing to average.
+
+    >>> l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    variable(1.0)
+    """
+    return _reduce("l1_loss", abs(_difference("l1_loss", x, t)), reduction)
+
+
+def huber_loss(x: Any, t: Any, delta: float = 1.0, reduction: str = "mean") -> Variable:
+    """y = d^2 / 2 where |d| <= delta, delta * (|d| - delta / 2) elsewhere, d = x - t; the mean by default.
+
+    Args as `l1_loss`; delta > 0. Source: Huber, Annals of Mathematical Statistics 35 (1964).
+
+    >>> huber_loss(np.array([1.0, 0.0]), np.array([2.0, 4.0]), reduction="none")
+    variable([0.5 3.5])
+    """
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta must be above 0, got {delta!r}")
+    d = _difference("huber_loss", x, t)
+    c = clip(d, -delta, delta)
+    return _reduce("huber_loss", c * (d - c * 0.5), reduction)  # both formulas in one, and their slope is c
+
+
+def _difference(operation: str, x: Any, t: Any) -> Variable:
+    x = as_operand(operation, x, [t])
+    t = as_operand(operation, t, [x])
+    _check_distance(operation, x, t)
+    return x - t
+
+
+def _reduce(operation: str, losses: Variable, reduction: str) -> Variable:
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return sum(losses)
+    if reduction == "batchmean" and operation == "kl_divergence":
+        _check_any(operation, losses)
+        return sum(losses) / len(losses)
+    if reduction != "mean":
+        choices = "'mean', 'sum' or 'none'" if operation != "kl_divergence" else "'batchmean', 'mean', 'sum' or 'none'"
+        raise ValueError(f"{operation}: reduction must be {choices}, got {reduction!r}")
+    _check_any(operation, losses)
+    return mean(losses)
+
+
+def _check_any(operation: str, losses: Variable) -> None:
+    if losses.ndim == 0 and operation == "kl_divergence":
+        raise ValueError("kl_divergence: expected at least one axis, got 0-dimensional x and t")
+    if losses.size == 0:
+        raise ValueError(f"{operation}: there is nothing to average, shape {losses.shape}")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Classes
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 class SoftmaxCrossEntropy(Function):
@@ -122,11 +198,116 @@ def _check_labels(x: Any, t: Any) -> None:
     check_range(ValueError, "softmax_cross_entropy: labels", t, x.shape[1])
 
 
+def cross_entropy(
+    x: Any,
+    t: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Variable:
+    """y = -log softmax(x)[t] for each sample, and their mean, as PyTorch's function of this name.
+
+    Args:
+        x: scores (N, C), or (N, C, ...) with a label for each place.
+        t: integer labels (N,), or (N, ...), each in 0..C-1 or `ignore_index`; or probabilities of x's shape.
+        weight: how much each class counts (C,); the mean is a weighed one then.
+        ignore_index: samples with this label count for nothing.
+        reduction: "mean", "sum", or "none" for the loss of each sample.
+        label_smoothing: s in 0..1; the targets are (1 - s) of t and s spread over all classes. Source: Szegedy et al.,
+            arXiv:1512.00567.
+
+    Raises TypeError for labels that are not integers, ValueError when the shapes do not fit, a label is out of range,
+    or there is no sample to average.
+
+    >>> f"{cross_entropy(np.zeros((3, 4)), np.array([0, 1, -100])):.4f}"  # log 4, over the first two
+    '1.3863'
+    """
+    x, t = as_operand("cross_entropy", x), as_operand("cross_entropy", t)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must lie in 0..1, got {label_smoothing!r}")
+    if t.dtype.kind == "f" and t.shape == x.shape and x.ndim > 1:
+        t = t * (1 - label_smoothing) + label_smoothing / builtins.max(x.shape[1], 1)
+        weights = _class_weights("cross_entropy", x, weight).reshape(-1, *(1,) * (x.ndim - 2))
+        return _reduce("cross_entropy", -sum(t * log_softmax(x) * weights, axis=1), reduction)
+    return _class_loss("cross_entropy", x, t, log_softmax, weight, ignore_index, reduction, label_smoothing)
+
+
+def nll_loss(x: Any, t: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Variable:
+    """y = -x[t] for each sample, and their mean: `cross_entropy` for log-probabilities x, such as log_softmax gives.
+
+    Args and errors as `cross_entropy`.
+
+    >>> nll_loss(np.log(np.array([[0.5, 0.5], [1.0, 1.0]])), np.array([0, 1]), reduction="none")
+    variable([ 0.69314718 -0.        ])
+    """
+    x, t = as_operand("nll_loss", x), as_operand("nll_loss", t)
+    return _class_loss("nll_loss", x, t, lambda x: x, weight, ignore_index, reduction, 0.0)
+
+
+def _class_loss(
+    operation: str,
+    x: Variable,
+    t: Variable,
+    log_probabilities: Callable[[Variable], Variable],
+    weight: Any,
+    ignore_index: int,
+    reduction: str,
+    smoothing: float,
+) -> Variable:
+    _check_classes(operation, x, t, ignore_index)
+    C = x.shape[1]
+    xp = cuda.get_array_module(x.data)
+    labels = t.data.ravel()
+    counts = labels != ignore_index
+    labels = xp.where(counts, labels, 0)
+    log_p = log_probabilities(reshape(moveaxis(x, 1, -1), (-1, C)))
+    weights = _class_weights(operation, x, weight)
+    shares = weights[labels] * counts
+    # Choosing, and not multiplying by 0: minus infinity is a logarithm, too.
+    losses = where(counts, get_item(log_p, (xp.arange(labels.size), labels)), 0.0) * -shares
+    if smoothing:
+        everywhere = where(counts, sum(log_p * weights, axis=1), 0.0)
+        losses = losses * (1 - smoothing) - everywhere * (smoothing / C)
+    if reduction != "mean":
+        return _reduce(operation, reshape(losses, t.shape), reduction)
+    if isinstance(shares, np.ndarray) and not shares.any():
+        raise ValueError(
+            f"{operation}: there is nothing to average, t {t.shape} has no label that is not ignored or of weight 0"
+        )
+    return sum(losses) / shares.sum()
+
+
+def _check_classes(operation: str, x: Variable, t: Variable, ignore_index: int) -> None:
+    if x.ndim < 2 or t.shape != (x.shape[0], *x.shape[2:]):
+        raise ValueError(
+            f"{operation}: expected x (N, C, ...) and t (N, ...), or probabilities of x's shape, "
+            f"got x {x.shape} and t {t.shape}"
+        )
+    if t.dtype.kind not in "iu":
+        raise TypeError(f"{operation}: labels must be integers, got {t.dtype}; use t.astype(int)")
+    labels = t.data.ravel()
+    if isinstance(labels, np.ndarray):
+        check_range(ValueError, f"{operation}: labels", np.where(labels == ignore_index, 0, labels), x.shape[1])
+
+
+def _class_weights(operation: str, x: Variable, weight: Any) -> Any:
+    """How much each class counts, a plain array (C,) of x's dtype."""
+    C, xp = x.shape[1], cuda.get_array_module(x.data)
+    if weight is None:
+        return xp.ones(C, x.dtype if x.dtype.kind == "f" else np.float64)
+    weight = cuda.plain(weight)
+    if not cuda.is_array(weight) or weight.shape != (C,):
+        got = weight.shape if cuda.is_array(weight) else type(weight).__name__
+        raise ValueError(f"{operation}: weight must be an array ({C},), one number for each class, got {got}")
+    return weight.astype(x.dtype if x.dtype.kind == "f" else np.float64)
+
+
 class SigmoidCrossEntropy(Function):
     def forward(self, x: Any, t: Any) -> Any:
         xp = cuda.get_array_module(x)
         # -t log p - (1 - t) log(1 - p) for p = sigmoid(x), arranged so that exp never overflows
-        losses = xp.maximum(x, 0) - x * t + xp.log1p(xp.exp(-abs(x)))
+        losses = xp.maximum(x, 0) - x * t + xp.log1p(xp.exp(-xp.abs(x)))
         return losses.sum() / len(x)
 
     def backward(self, gy: Variable) -> Any:
@@ -174,6 +355,30 @@ def binary_cross_entropy(p: Any, t: Any) -> Variable:
     tiny = 1e-12  # keeps log 0 finite without a flat piece where learning would stop
     losses = t * log(p + tiny) + (1 - t) * log(1 - p + tiny)
     return -sum(losses) / len(p)
+
+
+def kl_divergence(x: Any, t: Any, reduction: str = "batchmean") -> Variable:
+    """y = sum of t * (log t - x) over N: the Kullback-Leibler divergence of exp(x) from t.
+
+    Args:
+        x: log-probabilities (N, ...), such as log_softmax gives.
+        t: probabilities of x's shape; 0 log 0 counts as 0.
+        reduction: "batchmean" divides the sum by N, the length of the first axis; "mean" by the number of elements;
+            "sum"; or "none".
+
+    Raises ValueError when the shapes differ, or there is nothing to average. Source: Kullback and Leibler (1951), with
+    the arguments of PyTorch's kl_div.
+
+    >>> p = np.array([[0.5, 0.5]])
+    >>> f"{kl_divergence(np.log(np.array([[0.25, 0.75]])), p):.4f}"
+    '0.1438'
+    """
+    x, t = as_operand("kl_divergence", x), as_operand("kl_divergence", t)
+    if x.shape != t.shape:
+        raise ValueError(f"kl_divergence: expected x and t of one shape, got x {x.shape} and t {t.shape}")
+    some = t.data > 0
+    losses = t * (log(where(some, t, 1.0)) - x)
+    return _reduce("kl_divergence", losses, reduction)
 
 
 def _targets(operation: str, x: Any, t: Any) -> tuple[Variable, Variable]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import builtins
+import math
 from typing import Any
 
 from dezero import cuda, random
-from dezero.core import Config, Function, Variable, as_operand, as_python_number, reshape
+from dezero.core import Config, Function, Variable, as_ints, as_operand, as_python_number, is_int, reshape
+from dezero.functions_elementwise import sqrt
 from dezero.functions_reduction import mean, sum
 
 __all__ = [
@@ -14,6 +16,9 @@ __all__ = [
     "batch_norm",
     "batch_nrom",
     "dropout",
+    "group_norm",
+    "instance_norm",
+    "layer_norm",
 ]
 
 
@@ -31,7 +36,8 @@ class BatchNorm(Function):
         self.train = Config.train
         if self.train:
             mean, var = x.mean(axis=self.axes), x.var(axis=self.axes)
-            self._update_running(mean, var, x.size // gamma.size)
+            if not Config.recomputing:  # the first time around, this batch was counted
+                self._update_running(mean, var, x.size // gamma.size)
         else:
             # copies: training goes on changing the running arrays in place
             mean, var = self.running_mean.astype(gamma.dtype), self.running_var.astype(gamma.dtype)
@@ -69,7 +75,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, decay: float 
 
     While training, m and v are the batch's mean and (biased) variance, and the running arrays are updated in place:
     `mean = decay * mean + (1 - decay) * m`, `var` likewise with the unbiased variance. In `test_mode()` m and v are
-    the running arrays.
+    the running arrays. Where `checkpoint` repeats a forward pass, they are left alone.
 
     Args:
         x: (N, C) or (N, C, H, W).
@@ -99,6 +105,97 @@ def _check_batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any) -> Non
             )
     if Config.train and x.size == 0:
         raise ValueError(f"batch_norm: x {x.shape} is empty, so it has no mean to train with; use test_mode()")
+
+
+def layer_norm(x: Any, normalized_shape: Any, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Variable:
+    """Normalise each sample by itself: y = gamma * (x - m) / sqrt(v + eps) + beta, m and v over the last axes.
+
+    Args:
+        normalized_shape: the sizes of the last axes of x, over which mean and (biased) variance are taken; an int for
+            one axis.
+        gamma, beta: of that shape, or None.
+
+    Raises ValueError when the shapes do not fit. Source: Ba et al., arXiv:1607.06450.
+
+    >>> layer_norm(np.array([[1.0, 3.0], [10.0, 30.0]]), 2, eps=0.0)
+    variable([[-1.  1.]
+              [-1.  1.]])
+    """
+    x = as_operand("layer_norm", x)
+    shape = as_ints("layer_norm", "normalized_shape", normalized_shape)
+    if not shape or 0 in shape or x.shape[-len(shape) :] != shape:
+        raise ValueError(f"layer_norm: normalized_shape must be the sizes of the last axes of x {x.shape}, got {shape}")
+    y = _normalise(x, tuple(range(-len(shape), 0)), eps)
+    return _scale_and_shift("layer_norm", y, gamma, beta, shape, shape)
+
+
+def group_norm(x: Any, num_groups: int, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Variable:
+    """Normalise each sample over groups of its channels: y = gamma * (x - m) / sqrt(v + eps) + beta.
+
+    Args:
+        x: (N, C, ...). m and v, the mean and (biased) variance, are taken over C / num_groups channels and all that
+            follows.
+        gamma, beta: (C,), or None.
+
+    Raises ValueError when the groups do not divide the channels, or the shapes do not fit. Source: Wu and He,
+    arXiv:1803.08494.
+
+    >>> group_norm(np.array([[1.0, 3.0, 10.0, 30.0]]), 2, eps=0.0)
+    variable([[-1.  1. -1.  1.]])
+    """
+    return _group_norm("group_norm", x, num_groups, gamma, beta, eps)
+
+
+def instance_norm(x: Any, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Variable:
+    """Normalise each channel of each sample by itself: y = gamma * (x - m) / sqrt(v + eps) + beta.
+
+    Args:
+        x: (N, C, ...). m and v, the mean and (biased) variance, are taken over all that follows C.
+        gamma, beta: (C,), or None.
+
+    Raises ValueError when the shapes do not fit. Source: Ulyanov et al., arXiv:1607.08022.
+
+    >>> instance_norm(np.array([[[1.0, 3.0], [10.0, 30.0]]]), eps=0.0)
+    variable([[[-1.  1.]
+               [-1.  1.]]])
+    """
+    x = as_operand("instance_norm", x)
+    if x.ndim < 3:
+        raise ValueError(f"instance_norm: x must have shape (N, C, ...), with one axis more at least, got {x.shape}")
+    return _group_norm("instance_norm", x, x.shape[1], gamma, beta, eps)
+
+
+def _group_norm(operation: str, x: Any, num_groups: Any, gamma: Any, beta: Any, eps: float) -> Variable:
+    x = as_operand(operation, x)
+    if x.ndim < 2 or 0 in x.shape[1:]:
+        raise ValueError(f"{operation}: x must have shape (N, C, ...) and values to normalise, got {x.shape}")
+    C = x.shape[1]
+    if not is_int(num_groups) or num_groups < 1 or C % num_groups:
+        raise ValueError(f"{operation}: num_groups must divide the {C} channels of x {x.shape}, got {num_groups!r}")
+    groups = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))
+    y = reshape(_normalise(groups, 2, eps), x.shape)
+    return _scale_and_shift(operation, y, gamma, beta, (C,), (C,) + (1,) * (x.ndim - 2))
+
+
+def _normalise(x: Variable, axes: Any, eps: float) -> Variable:
+    centred = x - mean(x, axes, keepdims=True)
+    return centred / sqrt(mean(centred * centred, axes, keepdims=True) + eps)
+
+
+def _scale_and_shift(operation: str, y: Variable, gamma: Any, beta: Any, shape: Any, column: Any) -> Variable:
+    """gamma * y + beta, both of `shape`, which lines up with y as `column`; None leaves a part out."""
+    if gamma is not None:
+        y = y * _column(operation, "gamma", gamma, shape, column)
+    if beta is not None:
+        y = y + _column(operation, "beta", beta, shape, column)
+    return y
+
+
+def _column(operation: str, name: str, param: Any, shape: Any, column: Any) -> Variable:
+    param = as_operand(operation, param)
+    if param.shape != shape:
+        raise ValueError(f"{operation}: {name} must have shape {shape}, got {param.shape}")
+    return reshape(param, column)
 
 
 def dropout(x: Any, dropout_ratio: float = 0.5) -> Variable:

@@ -6,11 +6,14 @@ After `dezero.seed(n)` it is a generator of the framework's own, which nothing e
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-__all__ = ["normal", "permutation", "seed", "uniform"]
+__all__ = ["normal", "permutation", "recording", "replaying", "seed", "uniform"]
 
 _own: np.random.RandomState | None = None
 
@@ -33,6 +36,73 @@ def _source() -> Any:
     return np.random if _own is None else _own
 
 
+class Draws:
+    """What was drawn inside a `recording()`: where the source stood at its start, and at each `uniform` since."""
+
+    def __init__(self) -> None:
+        self.start = _state()
+        self.uniforms: list[Any] = []
+
+
+class _Tapes(threading.local):
+    """What this thread is recording, and replaying."""
+
+    def __init__(self) -> None:
+        self.recording: list[Draws] = []
+        self.replaying: list[Iterator[Any]] = []
+
+
+_tapes = _Tapes()
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[Draws]:
+    """Note what is drawn inside the `with` block, for `replaying`."""
+    draws = Draws()
+    _tapes.recording.append(draws)
+    try:
+        yield draws
+    finally:
+        _tapes.recording.remove(draws)
+
+
+@contextlib.contextmanager
+def replaying(draws: Draws) -> Iterator[None]:
+    """Inside the `with` block the draws are those of the `recording()`; afterwards all is as it was before.
+
+    Each `uniform` has a place of its own, so that dropout repeats its numbers even when the first time weights were
+    drawn in between.
+
+    >>> with recording() as draws:
+    ...     first = uniform(3)
+    >>> with replaying(draws):
+    ...     second = uniform(3)
+    >>> (first == second).all()
+    np.True_
+    """
+    before = _state()
+    uniforms = iter(draws.uniforms)
+    _tapes.replaying.append(uniforms)
+    _go_to(draws.start)
+    try:
+        yield
+    finally:
+        _tapes.replaying.remove(uniforms)
+        _go_to(before)
+
+
+def _state() -> Any:
+    return _own, None if _own is None else _own.get_state(), np.random.get_state()
+
+
+def _go_to(state: Any) -> None:
+    global _own
+    _own, own_place, global_place = state
+    if _own is not None:
+        _own.set_state(own_place)
+    np.random.set_state(global_place)
+
+
 def normal(*shape: int) -> np.ndarray:
     """Draw a float64 array of `shape` from the standard normal distribution, as `np.random.randn` does."""
     return np.asarray(_source().randn(*shape))
@@ -40,6 +110,11 @@ def normal(*shape: int) -> np.ndarray:
 
 def uniform(*shape: int) -> np.ndarray:
     """Draw a float64 array of `shape` uniformly from [0, 1), as `np.random.rand` does."""
+    place = next(_tapes.replaying[-1], None) if _tapes.replaying else None
+    if place is not None:
+        _go_to(place)
+    for draws in _tapes.recording:
+        draws.uniforms.append(_state())
     return np.asarray(_source().rand(*shape))
 
 

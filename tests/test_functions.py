@@ -1,352 +1,23 @@
-"""F: one table of operations, checked alike; then what is particular to each."""
+"""F: what is particular to a function. What holds for all of them is in the table: operations/, test_operations.py."""
 
-import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import math
 
 import numpy as np
 import pytest
+from operations.activation import softmax
+from operations.loss import cross_entropy
+from operations.row import numbers
 
 from dezero import core
 from dezero import functions as F
-from dezero.core import Function, Variable, no_grad, test_mode
+from dezero.core import Function, Variable, test_mode
 from dezero.testing import check_grads
-
-
-def numbers(*shape, low=-2.0, high=2.0, seed=0):
-    """Distinct numbers from `low` to `high` in random order: no ties, and for an even count no zero."""
-    count = int(np.prod(shape))
-    return np.random.default_rng(seed).permutation(np.linspace(low, high, count)).reshape(shape)
-
 
 LABELS = np.array([2, 0, 1, 2])
 ROWS, COLUMNS = np.array([0, 2, 0]), np.array([1, 1, 3])
 BITS = np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-
-
-class Case(NamedTuple):
-    f: Callable[..., Any]
-    numpy: Callable[..., Any]
-    inputs: tuple[Any, ...]
-    torch: Callable[..., Any] | None = None
-    order: int = 2
-
-
-def np_softmax(x, axis=1):
-    e = np.exp(x)
-    return e / e.sum(axis=axis, keepdims=True)
-
-
-def np_sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def np_batch_norm(x, gamma, beta):
-    axes, shape = ((0,), (1, -1)) if x.ndim == 2 else ((0, 2, 3), (1, -1, 1, 1))
-    m, v = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
-    return gamma.reshape(shape) * (x - m) / np.sqrt(v + 2e-5) + beta.reshape(shape)
-
-
-def np_cross_entropy(x):
-    return -np.log(np_softmax(x))[np.arange(len(x)), LABELS].mean()
-
-
-def np_binary_cross_entropy(p, t):
-    return -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum() / len(p)
-
-
-def f_batch_norm(x, gamma, beta):
-    return F.batch_norm(x, gamma, beta, np.zeros(gamma.shape, np.float32), np.ones(gamma.shape, np.float32))
-
-
-A, B = numbers(2, 3), numbers(2, 3, low=0.5, high=1.5, seed=1)
-POSITIVE, UNIT = numbers(2, 3, low=0.5, high=3.0), numbers(2, 3, low=0.1, high=0.9)
-X, CUBE, IMAGE = numbers(4, 3), numbers(2, 3, 4), numbers(3, 2, 2, 3)
-
-CASES = {
-    "add": Case(F.add, lambda a, b: a + b, (A, B), lambda t, a, b: a + b),
-    "add broadcast": Case(F.add, lambda a, b: a + b, (A, B[0]), lambda t, a, b: a + b),
-    "sub": Case(F.sub, lambda a, b: a - b, (A, B), lambda t, a, b: a - b),
-    "sub broadcast": Case(F.sub, lambda a, b: a - b, (A[:, :1], B[0]), lambda t, a, b: a - b),
-    "rsub": Case(F.rsub, lambda a, b: b - a, (A, B), lambda t, a, b: b - a),
-    "mul": Case(F.mul, lambda a, b: a * b, (A, B), lambda t, a, b: a * b, 3),
-    "mul broadcast": Case(F.mul, lambda a, b: a * b, (A[0], B), lambda t, a, b: a * b, 3),
-    "div": Case(F.div, lambda a, b: a / b, (A, B), lambda t, a, b: a / b, 3),
-    "div broadcast": Case(F.div, lambda a, b: a / b, (A, B[0]), lambda t, a, b: a / b, 3),
-    "rdiv": Case(F.rdiv, lambda a, b: b / a, (B, A), lambda t, a, b: b / a),
-    "neg": Case(F.neg, lambda a: -a, (A,), lambda t, a: -a),
-    "pow": Case(lambda a: F.pow(a, 3), lambda a: a**3, (A,), lambda t, a: a**3, 3),
-    "pow fraction": Case(lambda a: F.pow(a, 0.5), lambda a: a**0.5, (POSITIVE,), lambda t, a: a**0.5, 3),
-    "pow array": Case(F.pow, lambda a, b: a**b, (POSITIVE, A), lambda t, a, b: a**b, 3),
-    "pow number base": Case(lambda b: F.pow(2.0, b), lambda b: 2.0**b, (A,), lambda t, b: 2.0**b, 3),
-    "sin": Case(F.sin, np.sin, (A,), lambda t, a: t.sin(a), 3),
-    "cos": Case(F.cos, np.cos, (A,), lambda t, a: t.cos(a), 3),
-    "tanh": Case(F.tanh, np.tanh, (A,), lambda t, a: t.tanh(a), 3),
-    "exp": Case(F.exp, np.exp, (A,), lambda t, a: t.exp(a), 3),
-    "log": Case(F.log, np.log, (POSITIVE,), lambda t, a: t.log(a), 3),
-    "clip": Case(lambda a: F.clip(a, -1, 1), lambda a: np.clip(a, -1, 1), (A,), lambda t, a: t.clip(a, -1, 1)),
-    "astype": Case(lambda a: F.astype(a, a.dtype), lambda a: a, (A,)),
-    "reshape": Case(lambda a: F.reshape(a, (3, 2)), lambda a: a.reshape(3, 2), (A,), lambda t, a: a.reshape(3, 2)),
-    "reshape -1": Case(lambda a: F.reshape(a, -1), lambda a: a.reshape(-1), (A,), lambda t, a: a.reshape(-1)),
-    "transpose": Case(F.transpose, np.transpose, (CUBE,), lambda t, a: a.permute(2, 1, 0)),
-    "transpose axes": Case(
-        lambda a: F.transpose(a, (1, -1, 0)), lambda a: a.transpose(1, 2, 0), (CUBE,), lambda t, a: a.permute(1, 2, 0)
-    ),
-    "get_item row": Case(lambda a: F.get_item(a, 1), lambda a: a[1], (CUBE,), lambda t, a: a[1]),
-    "get_item slices": Case(
-        lambda a: F.get_item(a, (..., slice(None, None, 2))), lambda a: a[..., ::2], (CUBE,), lambda t, a: a[..., ::2]
-    ),
-    "get_item arrays": Case(
-        lambda a: F.get_item(a, (ROWS, COLUMNS)), lambda a: a[ROWS, COLUMNS], (X.T @ X[:, :1] * np.arange(1, 5),)
-    ),
-    "get_item repeated": Case(
-        lambda a: F.get_item(a, [0, 1, 0]), lambda a: a[[0, 1, 0]], (A,), lambda t, a: a[[0, 1, 0]]
-    ),
-    "get_item mask": Case(lambda a: F.get_item(a, A > 0), lambda a: a[A > 0], (A,)),
-    "expand_dims": Case(lambda a: F.expand_dims(a, 1), lambda a: a[:, None], (A,), lambda t, a: a.unsqueeze(1)),
-    "expand_dims -1": Case(lambda a: F.expand_dims(a, -1), lambda a: a[..., None], (A,), lambda t, a: a.unsqueeze(-1)),
-    "flatten": Case(F.flatten, lambda a: a.reshape(2, 12), (CUBE,), lambda t, a: a.flatten(1)),
-    "sum": Case(F.sum, np.sum, (A,), lambda t, a: a.sum()),
-    "sum axis": Case(lambda a: F.sum(a, 1), lambda a: a.sum(1), (CUBE,), lambda t, a: a.sum(1)),
-    "sum axes": Case(
-        lambda a: F.sum(a, (-1, 0), True),
-        lambda a: a.sum((-1, 0), keepdims=True),
-        (CUBE,),
-        lambda t, a: a.sum((-1, 0), True),
-    ),
-    "sum_to": Case(lambda a: F.sum_to(a, (3, 1)), lambda a: a.sum((0, 2)).reshape(3, 1), (CUBE,)),
-    "broadcast_to": Case(
-        lambda a: F.broadcast_to(a, (4, 2, 3)),
-        lambda a: np.broadcast_to(a, (4, 2, 3)),
-        (A,),
-        lambda t, a: a.expand(4, 2, 3),
-    ),
-    "broadcast_to stretched": Case(
-        lambda a: F.broadcast_to(a, (2, 3)), lambda a: np.broadcast_to(a, (2, 3)), (A[:, :1],)
-    ),
-    "average": Case(F.average, np.mean, (A,), lambda t, a: a.mean()),
-    "mean": Case(
-        lambda a: F.mean(a, (0, -1), True),
-        lambda a: a.mean((0, -1), keepdims=True),
-        (CUBE,),
-        lambda t, a: a.mean((0, -1), True),
-    ),
-    "max": Case(F.max, np.max, (A,), lambda t, a: a.max()),
-    "max axis": Case(lambda a: F.max(a, -1), lambda a: a.max(-1), (CUBE,), lambda t, a: a.amax(-1)),
-    "max axes": Case(
-        lambda a: F.max(a, (0, -1), True),
-        lambda a: a.max((0, -1), keepdims=True),
-        (CUBE,),
-        lambda t, a: a.amax((0, -1), True),
-    ),
-    "min": Case(F.min, np.min, (A,), lambda t, a: a.min()),
-    "min axis": Case(
-        lambda a: F.min(a, 0, True), lambda a: a.min(0, keepdims=True), (CUBE,), lambda t, a: a.amin(0, True)
-    ),
-    "min axes": Case(lambda a: F.min(a, (-2, 2)), lambda a: a.min((-2, 2)), (CUBE,), lambda t, a: a.amin((-2, 2))),
-    "linear": Case(F.linear, lambda x, W, b: x @ W + b, (X, A.T, B[0, :2]), lambda t, x, W, b: x @ W + b, 3),
-    "linear no bias": Case(F.linear, lambda x, W: x @ W, (X, A.T), lambda t, x, W: x @ W, 3),
-    "linear three axes": Case(
-        F.linear, lambda x, W, b: x @ W + b, (CUBE, numbers(4, 2), B[0, :2]), lambda t, x, W, b: x @ W + b
-    ),
-    "linear vector": Case(F.linear, lambda x, W, b: x @ W + b, (A[0], A.T, B[0, :2]), lambda t, x, W, b: x @ W + b),
-    "linear_simple": Case(F.linear_simple, lambda x, W, b: x @ W + b, (X, A.T, B[0, :2]), lambda t, x, W, b: x @ W + b),
-    "sigmoid": Case(F.sigmoid, np_sigmoid, (A,), lambda t, a: t.sigmoid(a), 3),
-    "sigmoid_simple": Case(F.sigmoid_simple, np_sigmoid, (A,), lambda t, a: t.sigmoid(a), 3),
-    "relu": Case(F.relu, lambda a: np.maximum(a, 0), (A,), lambda t, a: t.relu(a)),
-    "leaky_relu": Case(
-        F.leaky_relu, lambda a: np.where(a > 0, a, 0.2 * a), (A,), lambda t, a: t.nn.functional.leaky_relu(a, 0.2)
-    ),
-    "softmax": Case(F.softmax, np_softmax, (A,), lambda t, a: t.softmax(a, 1), 3),
-    "softmax axis": Case(
-        lambda a: F.softmax(a, axis=-2), lambda a: np_softmax(a, -2), (CUBE,), lambda t, a: t.softmax(a, -2)
-    ),
-    "softmax axes": Case(lambda a: F.softmax(a, axis=(0, 2)), lambda a: np_softmax(a, (0, 2)), (CUBE,)),
-    "softmax_simple": Case(F.softmax_simple, np_softmax, (A,), lambda t, a: t.softmax(a, 1), 3),
-    "log_softmax": Case(F.log_softmax, lambda a: np.log(np_softmax(a)), (A,), lambda t, a: t.log_softmax(a, 1), 3),
-    "log_softmax axis": Case(
-        lambda a: F.log_softmax(a, axis=0), lambda a: np.log(np_softmax(a, 0)), (A,), lambda t, a: t.log_softmax(a, 0)
-    ),
-    "batch_norm": Case(
-        f_batch_norm,
-        np_batch_norm,
-        (X, B[0], A[1]),
-        lambda t, x, gamma, beta: t.nn.functional.batch_norm(x, None, None, gamma, beta, True, 0.1, 2e-5),
-    ),
-    "batch_norm images": Case(
-        f_batch_norm,
-        np_batch_norm,
-        (IMAGE, B[0, :2], A[1, :2]),
-        lambda t, x, gamma, beta: t.nn.functional.batch_norm(x, None, None, gamma, beta, True, 0.1, 2e-5),
-    ),
-    "dropout": Case(lambda a: F.dropout(a, 0.0), lambda a: a, (A,)),
-    "embed_id": Case(
-        lambda W: F.embed_id(np.array([[1, 0], [1, 1]]), W),
-        lambda W: W[np.array([[1, 0], [1, 1]])],
-        (A,),
-        lambda t, W: t.nn.functional.embedding(t.tensor([[1, 0], [1, 1]]), W),
-    ),
-    "mean_squared_error": Case(
-        F.mean_squared_error, lambda a, b: ((a - b) ** 2).sum() / 2, (A, B), lambda t, a, b: ((a - b) ** 2).sum() / 2, 3
-    ),
-    "mean_squared_error broadcast": Case(
-        F.mean_squared_error, lambda a, b: ((a - b) ** 2).sum() / 2, (A, B[0]), lambda t, a, b: ((a - b) ** 2).sum() / 2
-    ),
-    "mean_squared_error_simple": Case(F.mean_squared_error_simple, lambda a, b: ((a - b) ** 2).sum() / 2, (A, B)),
-    "softmax_cross_entropy": Case(
-        lambda x: F.softmax_cross_entropy(x, LABELS),
-        np_cross_entropy,
-        (X,),
-        lambda t, x: t.nn.functional.cross_entropy(x, t.tensor(LABELS)),
-        3,
-    ),
-    "softmax_cross_entropy_simple": Case(
-        lambda x: F.softmax_cross_entropy_simple(x, LABELS),
-        np_cross_entropy,
-        (X,),
-        lambda t, x: t.nn.functional.cross_entropy(x, t.tensor(LABELS)),
-    ),
-    "sigmoid_cross_entropy": Case(
-        F.sigmoid_cross_entropy,
-        lambda x, t: np_binary_cross_entropy(np_sigmoid(x), t),
-        (A, UNIT),
-        lambda t, x, y: t.nn.functional.binary_cross_entropy_with_logits(x, y, reduction="sum") / len(x),
-        3,
-    ),
-    "binary_cross_entropy": Case(
-        lambda p: F.binary_cross_entropy(p, BITS.astype(p.dtype)),
-        lambda p: np_binary_cross_entropy(p, BITS),
-        (UNIT,),
-        lambda t, p: t.nn.functional.binary_cross_entropy(p, t.tensor(BITS), reduction="sum") / len(p),
-        3,
-    ),
-}
-PRODUCTS = {
-    "matmul": ((2, 3), (3, 4)),
-    "matmul matrix by vector": ((2, 3), (3,)),
-    "matmul vector by matrix": ((3,), (3, 4)),
-    "matmul vectors": ((3,), (3,)),
-    "matmul batch by batch": ((5, 2, 3), (5, 3, 4)),
-    "matmul batch by matrix": ((5, 2, 3), (3, 4)),
-    "matmul matrix by batch": ((2, 3), (5, 3, 4)),
-    "matmul batch by vector": ((5, 2, 3), (3,)),
-    "matmul vector by batch": ((3,), (5, 3, 4)),
-    "matmul broadcast batches": ((5, 1, 2, 3), (6, 3, 4)),
-    "matmul columns by rows": ((2, 1), (1, 4)),
-}
-CASES |= {
-    name: Case(F.matmul, lambda a, b: a @ b, (numbers(*a), numbers(*b, seed=1)), lambda t, a, b: a @ b, 3)
-    for name, (a, b) in PRODUCTS.items()
-}
-
-every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-
-
-def gradients(case, inputs):
-    """Outputs and gradients for a fixed cotangent, all as arrays."""
-    xs = [Variable(x) for x in inputs]
-    y = case.f(*xs)
-    y.grad = Variable(np.asarray(np.cos(np.arange(y.size).reshape(y.shape)), dtype=y.dtype))
-    y.backward()
-    return y.data, [x.grad.data for x in xs]
-
-
-# ----------------------------------------------------------------------------------------------------------------------
-# What holds for every row of the table
-# ----------------------------------------------------------------------------------------------------------------------
-
-
-@every_case
-def test_value(case):
-    y = case.f(*case.inputs)
-    assert type(y) is Variable
-    assert y.shape == np.shape(case.numpy(*case.inputs))
-    np.testing.assert_allclose(y.data, case.numpy(*case.inputs), rtol=1e-6, atol=1e-9)
-
-
-@every_case
-def test_gradients_against_finite_differences(case):
-    check_grads(case.f, *case.inputs, order=case.order, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("case", [c for c in CASES.values() if c.torch], ids=[n for n, c in CASES.items() if c.torch])
-def test_value_and_gradients_against_torch(case):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch = pytest.importorskip("torch")
-    tensors = [torch.tensor(x, requires_grad=True) for x in case.inputs]
-    expected = case.torch(torch, *tensors)
-    y, found = gradients(case, case.inputs)
-    np.testing.assert_allclose(y, expected.detach().numpy(), rtol=1e-6, atol=1e-8)
-    expected.backward(torch.tensor(np.cos(np.arange(y.size).reshape(y.shape))))
-    for gx, tensor in zip(found, tensors, strict=True):
-        np.testing.assert_allclose(gx, tensor.grad.numpy(), rtol=1e-6, atol=1e-8)
-
-
-@every_case
-def test_float32_in_gives_float32_out_and_float32_gradients(case):
-    y, found = gradients(case, [x.astype(np.float32) for x in case.inputs])
-    assert y.dtype == np.float32
-    assert [gx.dtype for gx in found] == [np.float32] * len(found)
-    np.testing.assert_allclose(y, case.numpy(*case.inputs), rtol=1e-4, atol=1e-5)
-
-
-def strided(x):
-    """The same numbers, every second element of a larger array, axes in the other order."""
-    larger = np.full([2 * n for n in x.shape[::-1]], np.nan)
-    view = larger[tuple(slice(None, None, 2) for _ in x.shape)].T
-    view[...] = x
-    return view
-
-
-def read_only(x):
-    x = x.copy()
-    x.flags.writeable = False
-    return x
-
-
-@pytest.mark.parametrize("arranged", [strided, read_only])
-@every_case
-def test_the_arrangement_in_memory_does_not_matter(case, arranged):
-    y, found = gradients(case, [arranged(x) for x in case.inputs])
-    expected, expected_gradients = gradients(case, case.inputs)
-    np.testing.assert_allclose(y, expected)
-    for gx, expected_gx in zip(found, expected_gradients, strict=True):
-        np.testing.assert_allclose(gx, expected_gx, atol=1e-12)
-
-
-@every_case
-def test_inputs_are_left_unchanged(case):
-    inputs = [x.copy() for x in case.inputs]
-    gradients(case, inputs)
-    for x, before in zip(inputs, case.inputs, strict=True):
-        np.testing.assert_array_equal(x, before)
-
-
-@every_case
-def test_nothing_is_recorded_under_no_grad(case):
-    with no_grad():
-        assert case.f(*map(Variable, case.inputs)).creator is None
-
-
-# accuracy has no gradient; the convolution family has a file of its own
-ELSEWHERE = {
-    "accuracy", "batch_nrom", "im2col", "col2im", "im2col_array", "col2im_array", "conv2d", "conv2d_simple", "deconv2d",
-    "pooling", "pooling_simple", "average_pooling",
-}  # fmt: skip
-WRAPPERS = {"as_operand", "as_variable"}
-
-
-def test_every_public_operation_has_a_row():
-    public = {
-        name
-        for name, value in vars(F).items()
-        if not name.startswith("_") and getattr(value, "__annotations__", {}).get("return") == "Variable"
-    }
-    assert {"sin", "sum", "conv2d"} <= public
-    rows = {name.split()[0] for name in CASES}
-    assert public - WRAPPERS - ELSEWHERE - rows == set()
-
+A, UNIT = numbers(2, 3), numbers(2, 3, low=0.1, high=0.9)
+X, CUBE = numbers(4, 3), numbers(2, 3, 4)
 
 PRIMITIVES = [
     "Sin", "Cos", "Tanh", "Exp", "Log", "Reshape", "Transpose", "GetItem", "GetItemGrad", "Sum", "SumTo",
@@ -397,14 +68,6 @@ def test_integer_targets_do_not_promote_a_float32_loss(f):
     assert f(UNIT.astype(np.float32), BITS.astype(int)).dtype == np.float32
 
 
-@pytest.mark.parametrize("f", [F.sin, F.exp, F.average, F.sigmoid, F.softmax, F.log_softmax, F.leaky_relu, F.tanh])
-def test_integer_arrays_give_floating_results(f):
-    x = np.arange(6).reshape(2, 3)
-    y = f(x)
-    assert y.dtype == np.float64
-    np.testing.assert_allclose(y.data, f(x.astype(float)).data)
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # Numerical safety
 # ----------------------------------------------------------------------------------------------------------------------
@@ -421,13 +84,20 @@ EXTREME = np.array([[1e4, -1e4, 0.0]])
         (F.log_softmax, [[0, -2e4, -1e4]]),
         (F.tanh, [[1, -1, 0]]),
         (F.relu, [[1e4, 0, 0]]),
+        (F.gelu, [[1e4, 0, 0]]),
+        (lambda x: F.gelu(x, approximate="tanh"), [[1e4, 0, 0]]),
+        (F.silu, [[1e4, 0, 0]]),
+        (F.elu, [[1e4, -1, 0]]),
+        (F.softplus, [[1e4, 0, np.log(2)]]),
+        (F.hard_swish, [[1e4, 0, 0]]),
+        (lambda x: F.logsumexp(x, axis=1), [1e4]),
     ],
 )
 def test_activations_at_ten_thousand(f, expected, dtype):
     x = Variable(EXTREME.astype(dtype))
     y = f(x)
     y.backward()
-    np.testing.assert_allclose(y.data, expected)
+    np.testing.assert_allclose(y.data, expected, atol=1e-30)
     assert np.isfinite(x.grad.data).all()
 
 
@@ -440,9 +110,10 @@ def test_sigmoid_cross_entropy_at_ten_thousand(dtype):
     np.testing.assert_allclose(x.grad.data, [0, 0, 0.25, -0.25])
 
 
-def test_softmax_cross_entropy_at_ten_thousand():
+@pytest.mark.parametrize("f", [F.softmax_cross_entropy, F.cross_entropy])
+def test_cross_entropy_at_ten_thousand(f):
     x = Variable(EXTREME)
-    y = F.softmax_cross_entropy(x, np.array([1]))
+    y = f(x, np.array([1]))
     y.backward()
     np.testing.assert_allclose(y.data, 2e4)
     np.testing.assert_allclose(x.grad.data, [[1, -1, 0]])
@@ -553,6 +224,70 @@ def test_an_average_over_nothing_is_nan():
     assert np.isnan(F.average(np.zeros((0, 3)), axis=0).data).all()
 
 
+@pytest.mark.parametrize("f", [F.maximum, F.minimum])
+def test_two_arrays_that_tie_share_the_gradient_equally(f):
+    x0, x1 = Variable(np.array([1.0, 2.0], np.float32)), Variable(np.array([1.0, 2.0], np.float32))
+    f(x0, x1).backward()
+    np.testing.assert_array_equal([x0.grad.data, x1.grad.data], np.full((2, 2), 0.5, np.float32))
+
+
+@pytest.mark.parametrize("f", [F.abs, F.sign, F.square, F.std, F.norm, lambda x: F.norm(x, 1), lambda x: F.norm(x, 3)])
+def test_the_gradient_at_zero_is_zero(f):
+    x = Variable(np.zeros(3))
+    f(x).backward()
+    np.testing.assert_array_equal(x.grad.data, np.zeros(3))
+
+
+@pytest.mark.parametrize(("dtype", "digits"), [(np.float64, 4e-16), (np.float32, 2e-7)])
+def test_erf_is_right_to_the_last_digits(dtype, digits):
+    x = np.concatenate([np.linspace(-7, 7, 5001), np.logspace(-300 if dtype == np.float64 else -30, 0, 301)])
+    x = x.astype(dtype)
+    np.testing.assert_allclose(F.erf(x).data, np.vectorize(math.erf)(x), rtol=digits)
+
+
+def test_the_logarithm_of_a_sum_of_nothing_is_minus_infinity():
+    x = Variable(np.array([[-np.inf, -np.inf], [-np.inf, 0.0]]))
+    y = F.logsumexp(x, axis=1)
+    np.testing.assert_array_equal(y.data, [-np.inf, 0])
+    y[1].backward()
+    np.testing.assert_array_equal(x.grad.data[1], [0, 1])
+
+
+def test_the_logarithm_of_a_sum_with_infinity_is_infinity():
+    assert float(F.logsumexp(np.array([np.inf, 0.0]))) == np.inf
+
+
+def test_a_part_of_a_split_that_nobody_uses_has_zero_gradient():
+    x = Variable(np.arange(6.0))
+    _, middle, _ = F.split(x, 3)
+    (middle * 2).backward()
+    np.testing.assert_array_equal(x.grad.data, [0, 0, 2, 2, 0, 0])
+
+
+@pytest.mark.parametrize("f", [F.argmax, F.argmin])
+def test_positions_are_plain_integers(f):
+    positions = f(Variable(A), axis=1)
+    assert type(positions) is np.ndarray
+    assert positions.dtype.kind == "i"
+    assert isinstance(f(Variable(A)), (int, np.integer))
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("concat", "concatenate"), ("power", "pow"), ("mean", "average"), ("batch_norm", "batch_nrom")],
+)
+def test_some_functions_answer_to_two_names(name, other):
+    assert getattr(F, name) is getattr(F, other)
+
+
+def test_the_operators_of_abs_and_floor_division():
+    v = Variable(np.array([-3.5, 2.0]))
+    np.testing.assert_array_equal(abs(v).data, [3.5, 2.0])
+    np.testing.assert_array_equal((v // 2).data, [-2.0, 1.0])
+    np.testing.assert_array_equal((7 // v).data, [-2.0, 3.0])
+    np.testing.assert_array_equal((np.array([7.0, 7.0]) // v).data, [-2.0, 3.0])
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Batch norm
 # ----------------------------------------------------------------------------------------------------------------------
@@ -631,10 +366,6 @@ def test_an_integer_batch_is_normalised_with_the_whole_running_mean():
     np.testing.assert_allclose(y.data, (x - 0.5) / 0.5)
 
 
-def test_batch_norm_answers_to_the_name_old_programs_spell():
-    assert F.batch_nrom is F.batch_norm
-
-
 # ----------------------------------------------------------------------------------------------------------------------
 # Dropout
 # ----------------------------------------------------------------------------------------------------------------------
@@ -701,8 +432,8 @@ def test_labels_may_stand_in_a_column(shape):
     x = Variable(X)
     y = F.softmax_cross_entropy(x, LABELS.reshape(shape))
     y.backward()
-    np.testing.assert_allclose(y.data, np_cross_entropy(X))
-    np.testing.assert_allclose(x.grad.data, (np_softmax(X) - np.eye(3)[LABELS]) / 4)
+    np.testing.assert_allclose(y.data, cross_entropy(X, LABELS))
+    np.testing.assert_allclose(x.grad.data, (softmax(X) - np.eye(3)[LABELS]) / 4)
 
 
 def test_labels_as_a_variable_receive_no_gradient():
@@ -730,6 +461,70 @@ def test_binary_cross_entropy_of_a_sigmoid_is_sigmoid_cross_entropy():
     np.testing.assert_allclose(F.binary_cross_entropy(F.sigmoid(A), BITS).data, F.sigmoid_cross_entropy(A, BITS).data)
 
 
+def test_one_hot_makes_constants_of_the_dtype_asked_for():
+    y = F.one_hot(Variable(LABELS), dtype=np.float64)
+    np.testing.assert_array_equal(y.data, np.eye(3)[LABELS], strict=True)
+    assert (F.one_hot(LABELS).dtype, y.creator) == (np.float32, None)
+
+
+def test_a_query_that_may_look_at_no_key_gets_zeros_and_no_gradient():
+    q, k, v = (Variable(numbers(2, 3, seed=i)) for i in range(3))
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=np.array([[True, True], [False, False]]))
+    np.testing.assert_array_equal(y.data[1], np.zeros(3))
+    y.backward()
+    np.testing.assert_array_equal(q.grad.data[1], np.zeros(3))
+    assert np.isfinite(k.grad.data).all()
+
+
+def test_minus_infinity_in_a_mask_of_floats_shuts_out_a_key():
+    q, k, v = numbers(2, 3), numbers(2, 3, seed=1), numbers(2, 3, seed=2)
+    mask = np.array([[True, False], [False, False]])
+    floats = np.where(mask, 0.0, -np.inf)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=floats).data
+    np.testing.assert_array_equal(y, F.scaled_dot_product_attention(q, k, v, attn_mask=mask).data)
+
+
+def test_attention_drops_out_only_while_training():
+    q, k, v = (numbers(4, 3, seed=i) for i in range(3))
+    plain = F.scaled_dot_product_attention(q, k, v).data
+    with test_mode():
+        np.testing.assert_array_equal(F.scaled_dot_product_attention(q, k, v, dropout_p=0.5).data, plain)
+    np.random.seed(0)
+    assert not np.allclose(F.scaled_dot_product_attention(q, k, v, dropout_p=0.5).data, plain)
+    np.testing.assert_array_equal(F.scaled_dot_product_attention(q, k, v, dropout_p=1.0).data, np.zeros((4, 3)))
+
+
+def test_kl_divergence_counts_0_log_0_as_0():
+    x, t = Variable(np.log(np.array([[0.25, 0.75]]))), np.array([[0.0, 1.0]])
+    y = F.kl_divergence(x, t)
+    np.testing.assert_allclose(y.data, -np.log(0.75))
+    y.backward()
+    np.testing.assert_array_equal(x.grad.data, [[0, -1]])
+
+
+def test_a_score_of_minus_infinity_costs_nothing_where_it_is_not_the_label():
+    x = Variable(np.array([[0.0, -np.inf, 0.0]]))
+    y = F.cross_entropy(x, np.array([0]))
+    y.backward()
+    np.testing.assert_allclose(y.data, np.log(2))
+    np.testing.assert_allclose(x.grad.data, [[-0.5, 0, 0.5]])
+
+
+def test_ignored_labels_receive_no_gradient_and_do_not_count():
+    x = Variable(X)
+    y = F.cross_entropy(x, np.array([2, -100, 1, -100]))
+    y.backward()
+    np.testing.assert_allclose(y.data, F.cross_entropy(X[[0, 2]], np.array([2, 1])).data)
+    np.testing.assert_array_equal(x.grad.data[[1, 3]], np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("f", [lambda x: F.layer_norm(x, 3), lambda x: F.group_norm(x, 3), F.silu])
+def test_what_has_no_running_statistics_does_the_same_in_test_mode(f):
+    with test_mode():
+        y = f(X)
+    np.testing.assert_array_equal(y.data, f(X).data)
+
+
 def test_mean_squared_error_divides_by_the_length_of_the_first_axis():
     assert float(F.mean_squared_error(np.full((2, 5), 3.0), np.full((2, 5), 1.0))) == 20.0
     assert float(F.mean_squared_error(np.full((2, 5), 3.0), 1.0)) == 20.0
@@ -752,153 +547,14 @@ def test_accuracy_takes_variables_and_records_nothing():
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Bad inputs
+# Bad inputs, more than the table says
 # ----------------------------------------------------------------------------------------------------------------------
-
-ONE_ARGUMENT = [
-    "sin", "cos", "tanh", "exp", "log", "neg", "flatten", "sum", "max", "min", "average", "sigmoid",
-    "sigmoid_simple", "relu", "leaky_relu", "softmax", "softmax_simple", "log_softmax", "dropout", "transpose",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("bad", [[1.0], None, "text"], ids=lambda b: type(b).__name__)
-@pytest.mark.parametrize("name", ONE_ARGUMENT)
-def test_an_operand_that_is_no_array_is_refused_by_name(name, bad):
-    # The _simple ones may name the operation they are composed of.
-    with pytest.raises(TypeError, match=rf"^({name}|{name.removesuffix('_simple')}|exp): "):
-        getattr(F, name)(bad)
-
-
-@pytest.mark.parametrize(
-    ("f", "name"),
-    [
-        (lambda: F.softmax_cross_entropy([[1.0, 2.0]], np.array([0])), "softmax_cross_entropy"),
-        (lambda: F.mean_squared_error([1.0], [2.0]), "mean_squared_error"),
-        (lambda: F.sigmoid_cross_entropy([1.0], [1.0]), "sigmoid_cross_entropy"),
-        (lambda: F.binary_cross_entropy([1.0], [1.0]), "binary_cross_entropy"),
-        (lambda: F.matmul(A, [1.0]), "matmul"),
-        (lambda: F.linear(A, [1.0]), "linear"),
-        (lambda: F.linear(A, None), "linear"),
-        (lambda: F.batch_norm([1.0], np.ones(1), np.ones(1), np.ones(1), np.ones(1)), "batch_norm"),
-        (lambda: F.reshape([1.0], (1, 1)), "reshape"),
-        (lambda: F.get_item([1.0], 0), "get_item"),
-        (lambda: F.broadcast_to([1.0], (2, 1)), "broadcast_to"),
-        (lambda: F.sum_to([1.0], (1,)), "sum_to"),
-        (lambda: F.expand_dims([1.0], 0), "expand_dims"),
-        (lambda: F.clip([1.0], 0, 1), "clip"),
-        (lambda: F.accuracy([[1.0, 2.0]], [0]), "accuracy"),
-    ],
-    ids=lambda v: v if isinstance(v, str) else "",
-)
-def test_operands_that_are_no_arrays_are_refused_by_name(f, name):
-    with pytest.raises(TypeError, match=f"^{name}: "):
-        f()
-
-
-ONES = np.ones(3)
-BAD = [
-    (
-        lambda: F.softmax_cross_entropy(X, np.array([0, 1, 2, 3])),
-        ValueError,
-        r"softmax_cross_entropy: labels must lie in 0\.\.2, got 3 at index 3",
-    ),
-    (
-        lambda: F.softmax_cross_entropy(X, np.array([0, -1, 2, 1])),
-        ValueError,
-        r"softmax_cross_entropy: labels must lie in 0\.\.2, got -1 at index 1",
-    ),
-    (
-        lambda: F.softmax_cross_entropy_simple(X, np.array([0, -1, 2, 1])),
-        ValueError,
-        r"softmax_cross_entropy.*: labels must lie in 0\.\.2, got -1 at index 1",
-    ),
-    (
-        lambda: F.softmax_cross_entropy(X, LABELS.astype(float)),
-        TypeError,
-        "softmax_cross_entropy: labels must be integers, got float64",
-    ),
-    (
-        lambda: F.softmax_cross_entropy(X, LABELS > 0),
-        TypeError,
-        "softmax_cross_entropy: labels must be integers, got bool",
-    ),
-    (
-        lambda: F.softmax_cross_entropy(X, LABELS[:3]),
-        ValueError,
-        r"softmax_cross_entropy: expected x \(N, C\) and t \(N,\), got x \(4, 3\) and t \(3,\)",
-    ),
-    (lambda: F.softmax_cross_entropy(X, np.eye(3, dtype=int)[LABELS]), ValueError, r"got x \(4, 3\) and t \(4, 3\)"),
-    (lambda: F.softmax_cross_entropy(X[0], LABELS[:1]), ValueError, r"softmax_cross_entropy: expected x \(N, C\)"),
-    (lambda: F.softmax_cross_entropy(X[:0], LABELS[:0]), ValueError, r"softmax_cross_entropy: x \(0, 3\) is empty"),
-    (
-        lambda: F.sigmoid_cross_entropy(A, BITS[0]),
-        ValueError,
-        r"sigmoid_cross_entropy: expected x and t of one shape, got x \(2, 3\) and t \(3,\)",
-    ),
-    (lambda: F.sigmoid_cross_entropy(A[:0], BITS[:0]), ValueError, "sigmoid_cross_entropy: expected at least one row"),
-    (
-        lambda: F.binary_cross_entropy(A, BITS.T),
-        ValueError,
-        r"binary_cross_entropy: expected x and t of one shape, got x \(2, 3\) and t \(3, 2\)",
-    ),
-    (lambda: F.binary_cross_entropy(A[:0], BITS[:0]), ValueError, "binary_cross_entropy: expected at least one row"),
-    (
-        lambda: F.mean_squared_error(X[:, :1], X[:, 0]),
-        ValueError,
-        r"mean_squared_error: shapes \(4, 1\) and \(4,\) would broadcast to \(4, 4\)",
-    ),
-    (
-        lambda: F.mean_squared_error(X, A),
-        ValueError,
-        r"mean_squared_error: shapes \(4, 3\) and \(2, 3\) cannot broadcast",
-    ),
-    (lambda: F.mean_squared_error(X[:0], X[:0]), ValueError, "mean_squared_error: expected at least one row"),
-    (lambda: F.mean_squared_error(1.0, 2.0), ValueError, "mean_squared_error: expected at least one row"),
-    (
-        lambda: F.accuracy(X, LABELS[:2]),
-        ValueError,
-        r"accuracy: expected scores y \(N, C\) and labels t \(N,\), N > 0, got y \(4, 3\) and t \(2,\)",
-    ),
-    (lambda: F.accuracy(X[:0], LABELS[:0]), ValueError, "accuracy: expected scores"),
-    (lambda: F.embed_id(np.array([0.0, 1.0]), A), TypeError, "embed_id: ids must be integers, got float64"),
-    (lambda: F.embed_id(np.array([0, 2]), A), IndexError, "2"),
-    (lambda: F.embed_id(np.array([0, -1]), A), IndexError, "-1"),
-    (lambda: F.linear(X, A), ValueError, r"linear: W takes 2 features but x has 3 \(x \(4, 3\), W \(2, 3\)\)"),
-    (lambda: F.linear(X, ONES), ValueError, r"linear: W must have shape \(in, out\), got \(3,\)"),
-    (lambda: F.linear(X, A.T, ONES), ValueError, r"linear: b must have shape \(2,\), one for each output, got \(3,\)"),
-    (lambda: F.dropout(X, 1.5), ValueError, r"dropout: dropout_ratio must lie in 0\.\.1, got 1\.5"),
-    (lambda: F.dropout(X, -0.1), ValueError, r"dropout: dropout_ratio must lie in 0\.\.1, got -0\.1"),
-    (
-        lambda: F.batch_norm(X, np.ones(2), ONES, ONES, ONES),
-        ValueError,
-        r"batch_norm: gamma must have shape \(3,\).*got \(2,\)",
-    ),
-    (lambda: F.batch_norm(X, ONES, ONES, ONES, np.ones(2)), ValueError, r"batch_norm: var must have shape \(3,\)"),
-    (
-        lambda: F.batch_norm(CUBE, ONES, ONES, ONES, ONES),
-        ValueError,
-        r"batch_norm: x must have shape \(N, C\) or \(N, C, H, W\), got \(2, 3, 4\)",
-    ),
-    (lambda: F.batch_norm(X[:0], ONES, ONES, ONES, ONES), ValueError, r"batch_norm: x \(0, 3\) is empty"),
-    (lambda: F.expand_dims(A, 3), ValueError, "expand_dims: axis 3 is out of bounds"),
-    (lambda: F.expand_dims(A, -4), ValueError, "expand_dims: axis -4 is out of bounds"),
-    (lambda: F.flatten(np.array(1.0)), ValueError, "flatten: expected at least one axis"),
-    (lambda: F.softmax(ONES), ValueError, "^softmax: axis 1"),
-    (lambda: F.log_softmax(A, axis=2), ValueError, "^log_softmax: axis 2"),
-    (lambda: F.average(A, axis=2), ValueError, "^(average|sum): axis 2"),
-]
-
-
-@pytest.mark.parametrize(("call", "error", "message"), BAD, ids=[message[:45] for _, _, message in BAD])
-def test_bad_inputs_are_errors_that_say_what_was_expected(call, error, message):
-    with pytest.raises(error, match=message):
-        call()
 
 
 def test_a_refused_batch_leaves_the_running_statistics_alone():
     mean, var = np.zeros(3), np.ones(3)
     with pytest.raises(ValueError, match="batch_norm"):
-        F.batch_norm(X, ONES, np.ones(2), mean, var)
+        F.batch_norm(X, np.ones(3), np.ones(2), mean, var)
     np.testing.assert_array_equal(mean, np.zeros(3))
 
 

@@ -1,6 +1,8 @@
 """Convolution and pooling against loops that spell out the definition, against PyTorch, and at their edges."""
 
+import itertools
 import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -29,12 +31,14 @@ def import_torch():
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def windows(image_size, kernel_size, stride, pad):
+def windows(image_size, kernel_size, stride, pad, dilation=1):
     """Yield (oh, ow) and the window's slices in the padded image."""
-    (H, W), (KH, KW), (SH, SW), (PH, PW) = image_size, pair(kernel_size), pair(stride), pair(pad)
-    for oh, top in enumerate(range(0, H + 2 * PH - KH + 1, SH)):
-        for ow, left in enumerate(range(0, W + 2 * PW - KW + 1, SW)):
-            yield oh, ow, (..., slice(top, top + KH), slice(left, left + KW))
+    (H, W), (KH, KW), (SH, SW) = image_size, pair(kernel_size), pair(stride)
+    (PH, PW), (DH, DW) = pair(pad), pair(dilation)
+    for oh, top in enumerate(range(0, H + 2 * PH - DH * (KH - 1), SH)):
+        for ow, left in enumerate(range(0, W + 2 * PW - DW * (KW - 1), SW)):
+            rows, columns = slice(top, top + DH * KH, DH), slice(left, left + DW * KW, DW)
+            yield oh, ow, (..., rows, columns)
 
 
 def padded(x, pad, value=0):
@@ -42,30 +46,42 @@ def padded(x, pad, value=0):
     return np.pad(x, ((0, 0), (0, 0), (PH, PH), (PW, PW)), constant_values=value)
 
 
-def outsize(image_size, kernel_size, stride, pad):
-    last = list(windows(image_size, kernel_size, stride, pad))[-1]
+def outsize(image_size, kernel_size, stride, pad, dilation=1):
+    last = list(windows(image_size, kernel_size, stride, pad, dilation))[-1]
     return last[0] + 1, last[1] + 1
 
 
-def loop_conv2d(x, W, b, stride, pad):
-    N, OC = len(x), len(W)
-    y = np.zeros((N, OC, *outsize(x.shape[2:], W.shape[2:], stride, pad)))
-    for oh, ow, window in windows(x.shape[2:], W.shape[2:], stride, pad):
-        for n in range(N):
-            for o in range(OC):
-                y[n, o, oh, ow] = (padded(x, pad)[n][window] * W[o]).sum() + b[o]
+def loop_conv2d(x, W, b, stride, pad, dilation=1, groups=1):
+    N, OC, C = len(x), len(W), W.shape[1]
+    y = np.zeros((N, OC, *outsize(x.shape[2:], W.shape[2:], stride, pad, dilation)))
+    for oh, ow, window in windows(x.shape[2:], W.shape[2:], stride, pad, dilation):
+        for n, o in np.ndindex(N, OC):
+            first = o // (OC // groups) * C
+            seen = padded(x, pad)[n, first : first + C]
+            y[n, o, oh, ow] = (seen[window] * W[o]).sum() + b[o]
     return y
 
 
-def loop_deconv2d(x, W, b, stride, pad, image_size):
+def loop_deconv2d(x, W, b, stride, pad, image_size, dilation=1, groups=1):
+    (N, C), OC = x.shape[:2], W.shape[1]
     PH, PW = pair(pad)
     H, W_ = image_size
-    y = np.zeros((len(x), W.shape[1], H + 2 * PH, W_ + 2 * PW))
-    for ih, iw, window in windows(image_size, W.shape[2:], stride, pad):
-        for n in range(len(x)):
-            for c in range(x.shape[1]):
-                y[n][window] += x[n, c, ih, iw] * W[c]
+    y = np.zeros((N, OC * groups, H + 2 * PH, W_ + 2 * PW))
+    for ih, iw, window in windows(image_size, W.shape[2:], stride, pad, dilation):
+        for n, c in np.ndindex(N, C):
+            first = c // (C // groups) * OC
+            y[n, first : first + OC][window] += x[n, c, ih, iw] * W[c]
     return y[:, :, PH : PH + H, PW : PW + W_] + b.reshape(-1, 1, 1)
+
+
+def loop_conv1d(x, W, b, stride, pad, dilation, groups):
+    (N, _, L), (OC, C, K) = x.shape, W.shape
+    x = np.pad(x, ((0, 0), (0, 0), (pad, pad)))
+    starts = range(0, L + 2 * pad - dilation * (K - 1), stride)
+    y = np.zeros((N, OC, len(starts)))
+    for n, o, (i, start), c, k in itertools.product(range(N), range(OC), enumerate(starts), range(C), range(K)):
+        y[n, o, i] += x[n, o // (OC // groups) * C + c, start + dilation * k] * W[o, c, k]
+    return y + b[:, None]
 
 
 def loop_pool(x, kernel_size, stride, pad, reduce, pad_value):
@@ -75,10 +91,10 @@ def loop_pool(x, kernel_size, stride, pad, reduce, pad_value):
     return y
 
 
-def loop_im2col(x, kernel_size, stride, pad):
+def loop_im2col(x, kernel_size, stride, pad, dilation=1):
     KH, KW = pair(kernel_size)
-    col = np.zeros((*x.shape[:2], KH, KW, *outsize(x.shape[2:], kernel_size, stride, pad)))
-    for oh, ow, window in windows(x.shape[2:], kernel_size, stride, pad):
+    col = np.zeros((*x.shape[:2], KH, KW, *outsize(x.shape[2:], kernel_size, stride, pad, dilation)))
+    for oh, ow, window in windows(x.shape[2:], kernel_size, stride, pad, dilation):
         col[..., oh, ow] = padded(x, pad)[window]
     return col
 
@@ -113,19 +129,126 @@ def weights(OC, C, kernel):
     return numbers(OC, C, *pair(kernel), seed=1), numbers(OC, seed=2)
 
 
+class Case(NamedTuple):
+    """Images and a convolution of them."""
+
+    shape: tuple[int, ...]
+    kernel: Any
+    stride: Any
+    pad: Any
+    dilation: Any = 1
+    groups: int = 1
+    OC: int = 4
+
+    @property
+    def outsize(self):
+        return outsize(self.shape[2:], self.kernel, self.stride, self.pad, self.dilation)
+
+    @property
+    def steps(self):
+        return {"stride": self.stride, "pad": self.pad, "dilation": self.dilation, "groups": self.groups}
+
+    def leaves(self):
+        """x, W and b of the convolution."""
+        return numbers(*self.shape), *weights(self.OC, self.shape[1] // self.groups, self.kernel)
+
+    def deconv_leaves(self):
+        """x, W and b of the transposed convolution that leads to the images; it takes OC channels."""
+        C = self.shape[1]
+        W = numbers(self.OC, C // self.groups, *pair(self.kernel), seed=1)
+        return numbers(self.shape[0], self.OC, *self.outsize), W, numbers(C, seed=2)
+
+
+CASES = {
+    **{name: Case(*row) for name, row in SHAPES.items()},
+    "dilated in height": Case((2, 3, 7, 5), 3, 1, 0, dilation=(2, 1)),
+    "dilated in width": Case((1, 2, 4, 8), (2, 3), 1, 0, dilation=(1, 3)),
+    "dilation, stride and pad, all pairs differ": Case((2, 2, 9, 10), (3, 2), (2, 3), (1, 2), dilation=(2, 3)),
+    "dilated and stride larger than kernel": Case((1, 2, 8, 9), 2, 3, 0, dilation=2),
+    "dilated, rows unused by the stride": Case((1, 2, 8, 6), 2, (3, 2), 0, dilation=(4, 3)),
+    "dilated, larger than image": Case((1, 2, 4, 3), 3, 1, 2, dilation=3),
+    "dilated, padded by more than half": Case((1, 2, 4, 5), (3, 2), 1, (4, 3), dilation=(2, 3)),
+    "dilated 1x1": Case((1, 2, 3, 4), 1, 1, 0, dilation=5),
+    "2 groups of 4 channels": Case((2, 4, 5, 5), 3, 1, 1, groups=2, OC=6),
+    "2 groups, more channels in than out": Case((1, 6, 4, 5), (2, 3), (1, 2), 0, groups=2, OC=2),
+    "1x1 in groups": Case((2, 4, 3, 4), 1, 1, 0, groups=2),
+    "a group for each channel": Case((2, 3, 4, 6), (2, 3), (2, 1), (0, 1), groups=3, OC=3),
+    "2 kernels for each channel": Case((2, 3, 5, 4), 3, 1, 1, groups=3, OC=6),
+    "grouped and dilated": Case((2, 4, 7, 8), (3, 2), (2, 1), (2, 1), dilation=(1, 3), groups=2),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+
+
+@every_case
+def test_conv2d_is_the_sum_over_each_window(case):
+    leaves = case.leaves()
+    np.testing.assert_allclose(F.conv2d(*leaves, **case.steps).data, loop_conv2d(*leaves, **case.steps), atol=1e-12)
+
+
 @every_shape
-@pytest.mark.parametrize("conv2d", [F.conv2d, F.conv2d_simple])
-def test_conv2d_is_the_sum_over_each_window(conv2d, shape, kernel, stride, pad):
+def test_conv2d_simple_is_the_sum_over_each_window(shape, kernel, stride, pad):
     x, (W, b) = numbers(*shape), weights(4, shape[1], kernel)
-    np.testing.assert_allclose(conv2d(x, W, b, stride, pad).data, loop_conv2d(x, W, b, stride, pad), atol=1e-12)
+    np.testing.assert_allclose(
+        F.conv2d_simple(x, W, b, stride, pad).data, loop_conv2d(x, W, b, stride, pad), atol=1e-12
+    )
 
 
-@every_shape
-def test_deconv2d_spreads_each_pixel_over_its_window(shape, kernel, stride, pad):
-    OH, OW = outsize(shape[2:], kernel, stride, pad)
-    x, W, b = numbers(2, 3, OH, OW), numbers(3, 4, *pair(kernel), seed=1), numbers(4, seed=2)
-    y = F.deconv2d(x, W, b, stride, pad, outsize=shape[2:])
-    np.testing.assert_allclose(y.data, loop_deconv2d(x, W, b, stride, pad, shape[2:]), atol=1e-12)
+@every_case
+def test_deconv2d_spreads_each_pixel_over_its_window(case):
+    leaves, size = case.deconv_leaves(), case.shape[2:]
+    y = F.deconv2d(*leaves, outsize=size, **case.steps)
+    np.testing.assert_allclose(y.data, loop_deconv2d(*leaves, image_size=size, **case.steps), atol=1e-12)
+
+
+def test_groups_are_convolutions_side_by_side():
+    x, W = numbers(2, 6, 5, 5), numbers(4, 3, 3, 3, seed=1)
+    halves = [F.conv2d(x[:, :3], W[:2], pad=1).data, F.conv2d(x[:, 3:], W[2:], pad=1).data]
+    np.testing.assert_allclose(F.conv2d(x, W, pad=1, groups=2).data, np.concatenate(halves, axis=1), atol=1e-12)
+    W = numbers(6, 2, 3, 3, seed=1)
+    halves = [F.deconv2d(x[:, :3], W[:3]).data, F.deconv2d(x[:, 3:], W[3:]).data]
+    np.testing.assert_allclose(F.deconv2d(x, W, groups=2).data, np.concatenate(halves, axis=1), atol=1e-12)
+
+
+def test_dilation_is_a_kernel_with_zeros_between_its_cells():
+    x, W = numbers(2, 2, 9, 9), numbers(3, 2, 3, 2, seed=1)
+    spread = np.zeros((3, 2, 5, 4))
+    spread[:, :, ::2, ::3] = W
+    np.testing.assert_allclose(F.conv2d(x, W, dilation=(2, 3)).data, F.conv2d(x, spread).data, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_depthwise_conv2d_convolves_each_channel_by_itself(stride):
+    x, W, b = numbers(2, 3, 7, 6), numbers(6, 1, 3, 2, seed=1), numbers(6, seed=2)
+    expected = loop_conv2d(x, W, b, stride, (1, 2), (2, 1), groups=3)
+    np.testing.assert_allclose(F.depthwise_conv2d(x, W, b, stride, (1, 2), (2, 1)).data, expected, atol=1e-12)
+    one = F.conv2d(x[:, 1:2], W[2:4], b[2:4], stride, (1, 2), (2, 1))
+    np.testing.assert_allclose(expected[:, 2:4], one.data, atol=1e-12)
+
+
+# x's shape, W's shape, stride, pad, dilation, groups
+SEQUENCES = {
+    "plain": ((2, 3, 7), (4, 3, 3), 1, 0, 1, 1),
+    "stride and pad": ((2, 2, 8), (3, 2, 3), 2, 1, 1, 1),
+    "dilated, causal length": ((1, 2, 9), (3, 2, 3), 1, 4, 4, 1),
+    "dilated, stride larger than kernel": ((1, 2, 11), (3, 2, 2), 3, 1, 2, 1),
+    "grouped": ((2, 4, 6), (6, 2, 2), 1, 1, 2, 2),
+    "a group for each channel": ((1, 3, 5), (6, 1, 3), 1, 2, 1, 3),
+    "one step": ((2, 2, 1), (3, 2, 1), 1, 0, 1, 1),
+    "no sequences": ((0, 2, 5), (3, 2, 2), 1, 0, 1, 1),
+}
+every_sequence = pytest.mark.parametrize(
+    ("shape", "W_shape", "stride", "pad", "dilation", "groups"), SEQUENCES.values()
+)
+
+
+def sequence_leaves(shape, W_shape):
+    return numbers(*shape), numbers(*W_shape, seed=1), numbers(W_shape[0], seed=2)
+
+
+@every_sequence
+def test_conv1d_is_the_sum_over_each_window(shape, W_shape, stride, pad, dilation, groups):
+    leaves, steps = sequence_leaves(shape, W_shape), (stride, pad, dilation, groups)
+    np.testing.assert_allclose(F.conv1d(*leaves, *steps).data, loop_conv1d(*leaves, *steps), atol=1e-12)
 
 
 @every_shape
@@ -142,25 +265,25 @@ def test_average_pooling_is_the_mean_of_each_window_with_its_zeros(shape, kernel
     np.testing.assert_allclose(F.average_pooling(x, kernel, stride, pad).data, expected, atol=1e-12)
 
 
-@every_shape
-def test_im2col_lays_out_each_window(shape, kernel, stride, pad):
-    x = numbers(*shape)
-    expected = loop_im2col(x, kernel, stride, pad)
-    np.testing.assert_array_equal(F.im2col(x, kernel, stride, pad, to_matrix=False).data, expected)
-    np.testing.assert_array_equal(F.im2col(x, kernel, stride, pad).data, as_matrix(expected))
-    np.testing.assert_array_equal(F.im2col_array(x, kernel, stride, pad), as_matrix(expected))
+@every_case
+def test_im2col_lays_out_each_window(case):
+    x, (_, *window, dilation) = numbers(*case.shape), case[:5]
+    expected = loop_im2col(x, *window, dilation)
+    np.testing.assert_array_equal(F.im2col(x, *window, to_matrix=False, dilation=dilation).data, expected)
+    np.testing.assert_array_equal(F.im2col(x, *window, dilation=dilation).data, as_matrix(expected))
+    np.testing.assert_array_equal(F.im2col_array(x, *window, dilation=dilation), as_matrix(expected))
 
 
-@every_shape
+@every_case
 @pytest.mark.parametrize("to_matrix", [True, False])
-def test_col2im_is_the_transpose_of_im2col(to_matrix, shape, kernel, stride, pad):
-    x = numbers(*shape)
-    col = F.im2col(x, kernel, stride, pad, to_matrix).data
+def test_col2im_is_the_transpose_of_im2col(to_matrix, case):
+    x, window = numbers(*case.shape), (*case[1:4], to_matrix, case.dilation)
+    col = F.im2col(x, *window).data
     other = numbers(*col.shape, seed=1)
-    image = F.col2im(other, shape, kernel, stride, pad, to_matrix).data
-    assert image.shape == shape
+    image = F.col2im(other, case.shape, *window).data
+    assert image.shape == case.shape
     np.testing.assert_allclose((col * other).sum(), (x * image).sum())
-    np.testing.assert_array_equal(F.col2im_array(other, shape, kernel, stride, pad, to_matrix), image)
+    np.testing.assert_array_equal(F.col2im_array(other, case.shape, *window), image)
 
 
 @every_shape
@@ -193,24 +316,29 @@ def test_pooling_simple_is_pooling_where_nothing_ties_and_nothing_is_padded(shap
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-@every_shape
-def test_conv2d_gradients_to_the_third_order(shape, kernel, stride, pad):
+@every_case
+def test_conv2d_gradients_to_the_third_order(case):
+    check_grads(lambda *v: F.conv2d(*v, **case.steps), *case.leaves(), order=3, rtol=1e-4)
+
+
+@every_case
+def test_deconv2d_gradients_to_the_third_order(case):
+    f = lambda *v: F.deconv2d(*v, outsize=case.shape[2:], **case.steps)  # noqa: E731
+    check_grads(f, *case.deconv_leaves(), order=3, rtol=1e-4)
+
+
+@every_sequence
+def test_conv1d_gradients_to_the_third_order(shape, W_shape, stride, pad, dilation, groups):
+    leaves, steps = sequence_leaves(shape, W_shape), (stride, pad, dilation, groups)
+    check_grads(lambda *v: F.conv1d(*v, *steps), *leaves, order=3, rtol=1e-4)
+
+
+@every_case
+def test_the_gradient_of_w_has_gradients_to_the_third_order(case):
+    gy = numbers(case.shape[0], case.OC, *case.outsize, seed=1)
     check_grads(
-        lambda *v: F.conv2d(*v, stride, pad), numbers(*shape), *weights(2, shape[1], kernel), order=3, rtol=1e-4
+        lambda x, gy: Conv2DGradW(case.kernel, **case.steps)(x, gy), numbers(*case.shape), gy, order=3, rtol=1e-4
     )
-
-
-@every_shape
-def test_deconv2d_gradients_to_the_third_order(shape, kernel, stride, pad):
-    OH, OW = outsize(shape[2:], kernel, stride, pad)
-    x, W, b = numbers(2, 3, OH, OW), numbers(3, 2, *pair(kernel), seed=1), numbers(2, seed=2)
-    check_grads(lambda *v: F.deconv2d(*v, stride, pad, shape[2:]), x, W, b, order=3, rtol=1e-4)
-
-
-@every_shape
-def test_the_gradient_of_w_has_gradients_to_the_third_order(shape, kernel, stride, pad):
-    gy = numbers(shape[0], 2, *outsize(shape[2:], kernel, stride, pad), seed=1)
-    check_grads(lambda x, gy: Conv2DGradW(pair(kernel), stride, pad)(x, gy), numbers(*shape), gy, order=3, rtol=1e-4)
 
 
 @every_shape
@@ -229,6 +357,22 @@ def test_the_second_order_of_a_curved_pooling(shape, kernel, stride, pad):
 def test_col2im_gradients(shape, kernel, stride, pad):
     col = F.im2col(numbers(*shape), kernel, stride, pad).data
     check_grads(lambda c: F.col2im(c, shape, kernel, stride, pad), col, order=2)
+
+
+@pytest.mark.parametrize("to_matrix", [True, False])
+def test_im2col_and_col2im_gradients_when_dilated(to_matrix):
+    shape, window = (1, 2, 7, 8), ((3, 2), (1, 2), (1, 0), to_matrix, (2, 3))
+    check_grads(lambda x: F.im2col(x, *window), numbers(*shape), order=3)
+    check_grads(lambda c: F.col2im(c, shape, *window), F.im2col(numbers(*shape), *window).data, order=3)
+
+
+def test_a_curved_network_of_groups_to_the_third_order():
+    x, (W, b), V = numbers(1, 2, 6, 5), weights(4, 1, (3, 2)), numbers(4, 3, 2, 2, seed=3)
+
+    def network(x, W, b, V):
+        return F.deconv2d(F.tanh(F.depthwise_conv2d(x, W, b, 1, 1, (2, 1))), V, stride=2, dilation=3, groups=2) ** 2
+
+    check_grads(network, x, W, b, V, order=3, rtol=1e-4, atol=1e-6)
 
 
 def test_a_curved_network_to_the_third_order():
@@ -257,37 +401,35 @@ def assert_same_as_torch(torch, f, torch_f, *arrays):
         np.testing.assert_allclose(leaf.grad.data, tensor.grad.numpy(), atol=1e-12)
 
 
-@every_shape
-def test_conv2d_against_torch(shape, kernel, stride, pad):
+@every_case
+def test_conv2d_against_torch(case):
     torch = import_torch()
-    conv2d = torch.nn.functional.conv2d
-    W, b = weights(4, shape[1], kernel)
+    steps = case.steps.values()
     assert_same_as_torch(
-        torch,
-        lambda x, W, b: F.conv2d(x, W, b, stride, pad),
-        lambda x, W, b: conv2d(x, W, b, stride, pad),
-        numbers(*shape),
-        W,
-        b,
+        torch, lambda *v: F.conv2d(*v, *steps), lambda *v: torch.nn.functional.conv2d(*v, *steps), *case.leaves()
     )
 
 
-@every_shape
-def test_deconv2d_against_torch(shape, kernel, stride, pad):
+@every_sequence
+def test_conv1d_against_torch(shape, W_shape, stride, pad, dilation, groups):
     torch = import_torch()
-    OH, OW = outsize(shape[2:], kernel, stride, pad)
-    smallest = [
-        kernels.deconv_outsize(*size) for size in zip((OH, OW), pair(kernel), pair(stride), pair(pad), strict=True)
-    ]
-    extra = tuple(n - s for n, s in zip(shape[2:], smallest, strict=True))
+    leaves, steps = sequence_leaves(shape, W_shape), (stride, pad, dilation, groups)
+    conv1d = torch.nn.functional.conv1d
+    assert_same_as_torch(torch, lambda *v: F.conv1d(*v, *steps), lambda *v: conv1d(*v, *steps), *leaves)
+
+
+@every_case
+def test_deconv2d_against_torch(case):
+    torch = import_torch()
+    stride, pad, dilation, groups = case.steps.values()
+    axes = zip(case.outsize, *map(pair, (case.kernel, stride, pad, dilation)), strict=True)
+    extra = tuple(n - kernels.deconv_outsize(*axis) for n, axis in zip(case.shape[2:], axes, strict=True))
     conv_transpose2d = torch.nn.functional.conv_transpose2d
     assert_same_as_torch(
         torch,
-        lambda x, W, b: F.deconv2d(x, W, b, stride, pad, shape[2:]),
-        lambda x, W, b: conv_transpose2d(x, W, b, stride, pad, extra),
-        numbers(2, 3, OH, OW),
-        numbers(3, 4, *pair(kernel), seed=1),
-        numbers(4, seed=2),
+        lambda *v: F.deconv2d(*v, stride, pad, case.shape[2:], dilation, groups),
+        lambda *v: conv_transpose2d(*v, stride, pad, extra, groups, dilation),
+        *case.deconv_leaves(),
     )
 
 
@@ -318,11 +460,19 @@ FAMILY = {
     "conv2d_simple": (lambda x, W, b: F.conv2d_simple(x, W, b, 2, 1), ((2, 3, 5, 5), (4, 3, 3, 3), (4,))),
     "conv2d no bias": (lambda x, W: F.conv2d(x, W), ((2, 3, 5, 5), (4, 3, 3, 3))),
     "deconv2d": (lambda x, W, b: F.deconv2d(x, W, b, 2, 1), ((2, 3, 4, 4), (3, 4, 3, 3), (4,))),
+    "conv2d grouped, dilated": (lambda x, W, b: F.conv2d(x, W, b, 2, 2, 2, 2), ((2, 4, 5, 6), (6, 2, 3, 2), (6,))),
+    "depthwise_conv2d": (lambda x, W, b: F.depthwise_conv2d(x, W, b, 2, 1, 2), ((2, 3, 5, 6), (6, 1, 3, 2), (6,))),
+    "conv1d": (lambda x, W, b: F.conv1d(x, W, b, 2, 1, 2, 2), ((2, 4, 9), (6, 2, 3), (6,))),
     "deconv2d no bias": (lambda x, W: F.deconv2d(x, W), ((2, 3, 4, 4), (3, 4, 3, 3))),
+    "deconv2d grouped, dilated": (
+        lambda x, W, b: F.deconv2d(x, W, b, 2, 1, None, (2, 3), 2),
+        ((2, 4, 3, 4), (4, 3, 3, 2), (6,)),
+    ),
     "pooling": (lambda x: F.pooling(x, 3, 2, 1), ((2, 3, 5, 5),)),
     "pooling_simple": (lambda x: F.pooling_simple(x, 3, 2), ((2, 3, 5, 5),)),
     "average_pooling": (lambda x: F.average_pooling(x, (2, 3), 2, 1), ((2, 3, 5, 5),)),
     "im2col": (lambda x: F.im2col(x, 3, 2, 1), ((2, 3, 5, 5),)),
+    "im2col dilated": (lambda x: F.im2col(x, 2, 2, 1, dilation=3), ((2, 3, 5, 5),)),
     "col2im": (lambda c: F.col2im(c, (2, 3, 5, 5), 3, 2, 1), ((18, 27),)),
 }
 every_member = pytest.mark.parametrize(("f", "shapes"), FAMILY.values(), ids=FAMILY.keys())
@@ -437,15 +587,23 @@ def test_numpy_integers_are_welcome_wherever_a_size_is_asked():
     np.testing.assert_array_equal(F.im2col(x, three, one, one).data, F.im2col(x, 3, 1, 1).data)
     y = F.deconv2d(x, W.transpose(1, 0, 2, 3), None, two, one, (np.int64(12), np.int64(12)))
     assert y.shape == (1, 3, 12, 12)
+    np.testing.assert_array_equal(
+        F.conv2d(x, W[:2, :1], dilation=(one, two), groups=two).data,
+        F.conv2d(x, W[:2, :1], dilation=(1, 2), groups=2).data,
+    )
+    sequences, W = x[0], numbers(3, 6, 2, seed=2)
+    y = F.conv1d(sequences, W, None, one, two, two, one)
+    np.testing.assert_array_equal(y.data, F.conv1d(sequences, W, None, 1, 2, 2).data)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("pad", [0, 1])
 @pytest.mark.parametrize("kernel", [2, 3, 4])
-def test_deconv_outsize_is_the_smallest_that_conv_outsize_leads_back_from(kernel, stride, pad):
-    size = kernels.deconv_outsize(5, kernel, stride, pad)
-    assert kernels.conv_outsize(size, kernel, stride, pad) == 5
-    assert kernels.conv_outsize(size - 1, kernel, stride, pad) == 4
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_deconv_outsize_is_the_smallest_that_conv_outsize_leads_back_from(kernel, stride, pad, dilation):
+    size = kernels.deconv_outsize(5, kernel, stride, pad, dilation)
+    assert kernels.conv_outsize(size, kernel, stride, pad, dilation) == 5
+    assert kernels.conv_outsize(size - 1, kernel, stride, pad, dilation) == 4
 
 
 def test_deconv2d_without_an_outsize_takes_the_smallest():
@@ -578,6 +736,129 @@ def test_the_error_for_channels_that_differ_word_for_word():
     assert str(error.value) == "conv2d: W takes 2 channels but x has 3 (x (1, 3, 8, 8), W (4, 2, 3, 3))"
 
 
+GROUPS = [
+    (lambda: F.conv2d(IMAGE, KERNEL, groups=2), "conv2d: groups 2 does not divide the 3 channels of x (x {0}, W {1})"),
+    (
+        lambda: F.conv2d(IMAGE, KERNEL[:, :1], groups=3),
+        "conv2d: groups 3 does not divide the 4 output channels of W (x {0}, W (4, 1, 3, 3))",
+    ),
+    (
+        lambda: F.conv2d(IMAGE, KERNEL, groups=3),
+        "conv2d: W takes 9 channels, 3 for each of 3 groups, but x has 3 (x {0}, W {1})",
+    ),
+    (lambda: F.conv2d(IMAGE, KERNEL[0], groups=3), "conv2d: W must have shape (OC, C / 3, KH, KW), got (3, 3, 3)"),
+    (lambda: F.conv2d(IMAGE, KERNEL, groups=0), "conv2d: groups must be an int of at least 1, got 0"),
+    (lambda: F.conv2d(IMAGE, KERNEL, groups=(1, 1)), "conv2d: groups must be an int of at least 1, got (1, 1)"),
+    (lambda: F.conv2d(IMAGE, KERNEL, groups=True), "conv2d: groups must be an int of at least 1, got True"),
+    (
+        lambda: F.conv2d(IMAGE, KERNEL[:3, :1], np.ones(1), groups=3),
+        "conv2d: b must have shape (3,), one for each output channel, got (1,) (W (3, 1, 3, 3))",
+    ),
+    (
+        lambda: F.deconv2d(IMAGE, KERNEL[:3], groups=2),
+        "deconv2d: groups 2 does not divide the 3 channels of x (x {0}, W (3, 3, 3, 3))",
+    ),
+    (
+        lambda: F.deconv2d(IMAGE, KERNEL[:1], groups=3),
+        "deconv2d: W takes 1 channels but x has 3 (x {0}, W (1, 3, 3, 3))",
+    ),
+    (lambda: F.deconv2d(IMAGE, KERNEL[0], groups=3), "deconv2d: W must have shape (C, OC / 3, KH, KW), got (3, 3, 3)"),
+    (
+        lambda: F.deconv2d(IMAGE, KERNEL[:3], np.ones(3), groups=3),
+        "deconv2d: b must have shape (9,), one for each output channel, got (3,) (W (3, 3, 3, 3))",
+    ),
+    (
+        lambda: Conv2DGradW(3, groups=2)(IMAGE, np.ones((1, 4, 6, 6))),
+        "conv2d_grad_w: groups 2 does not divide the 3 channels of x {0}",
+    ),
+    (
+        lambda: Conv2DGradW(3, groups=3)(IMAGE, np.ones((1, 4, 6, 6))),
+        "conv2d_grad_w: groups 3 does not divide the 4 channels of gy (1, 4, 6, 6)",
+    ),
+    (
+        lambda: Conv2DGradW(3, dilation=2)(IMAGE, np.ones((1, 4, 6, 6))),
+        "conv2d_grad_w: expected gy (1, OC, 4, 4) for x {0}, got (1, 4, 6, 6)",
+    ),
+    (lambda: F.conv2d(IMAGE, KERNEL, dilation=0), "conv2d: dilation must be at least 1, got 0"),
+    (lambda: F.deconv2d(IMAGE, KERNEL, dilation=(1, 0)), "deconv2d: dilation must be at least 1, got (1, 0)"),
+    (lambda: F.im2col(IMAGE, 3, dilation=0), "im2col: dilation must be at least 1, got 0"),
+    (
+        lambda: F.col2im(np.ones((36, 27)), IMAGE.shape, 3, dilation=2),
+        "col2im: expected col (16, 27) for images {0}, got (36, 27)",
+    ),
+    (
+        lambda: F.conv2d(IMAGE, KERNEL, pad=(0, 1), dilation=(4, 2)),
+        "conv2d: a 3x3 kernel of dilation (4, 2), 9x5 in all, does not fit into 8x8 images padded by (0, 1) (x {0}); "
+        "use a smaller kernel or a larger pad",
+    ),
+    (
+        lambda: F.deconv2d(IMAGE, KERNEL[:3], outsize=11, dilation=2),
+        "deconv2d: outsize (11, 11) does not lead back to x {0} with W (3, 3, 3, 3), stride (1, 1), pad (0, 0), "
+        "dilation (2, 2); it must be positive and lie in (12, 12)..(12, 12)",
+    ),
+    (
+        lambda: F.deconv2d(IMAGE, KERNEL[:3], outsize=11),
+        "deconv2d: outsize (11, 11) does not lead back to x {0} with W (3, 3, 3, 3), stride (1, 1), pad (0, 0); "
+        "it must be positive and lie in (10, 10)..(10, 10)",
+    ),
+    (lambda: F.conv2d(IMAGE, KERNEL[:, :, :0]), "conv2d: W must have shape (OC, C, KH, KW), got (4, 3, 0, 3)"),
+    (
+        lambda: F.depthwise_conv2d(IMAGE, KERNEL[:, :1]),
+        "depthwise_conv2d: W must have shape (C*M, 1, KH, KW), M kernels for each of the 3 channels of x, "
+        "got (4, 1, 3, 3) (x {0})",
+    ),
+    (
+        lambda: F.depthwise_conv2d(IMAGE, KERNEL[:3]),
+        "depthwise_conv2d: W must have shape (C*M, 1, KH, KW), M kernels for each of the 3 channels of x, "
+        "got (3, 3, 3, 3) (x {0})",
+    ),
+    (
+        lambda: F.depthwise_conv2d(IMAGE[0], KERNEL[:3, :1]),
+        "depthwise_conv2d: x must have shape (N, C, H, W), got (3, 8, 8); add the batch axis: x[None]",
+    ),
+    (
+        lambda: F.depthwise_conv2d(IMAGE, KERNEL[:3, :1], np.ones(1)),
+        "depthwise_conv2d: b must have shape (3,), one for each output channel, got (1,) (W (3, 1, 3, 3))",
+    ),
+    (lambda: F.depthwise_conv2d(IMAGE, KERNEL[:3, :1], stride=0), "depthwise_conv2d: stride must be at least 1, got 0"),
+    (
+        lambda: F.depthwise_conv2d(IMAGE, KERNEL[:3, :1], dilation=4),
+        "depthwise_conv2d: a 3x3 kernel of dilation (4, 4), 9x9 in all, does not fit into 8x8 images padded by (0, 0) "
+        "(x {0}); use a smaller kernel or a larger pad",
+    ),
+    (
+        lambda: F.conv1d(IMAGE[0, 0], KERNEL[0]),
+        "conv1d: x must have shape (N, C, L), got (8, 8); add the batch axis: x[None]",
+    ),
+    (lambda: F.conv1d(IMAGE[0], KERNEL), "conv1d: W must have shape (OC, C, K), got (4, 3, 3, 3)"),
+    (lambda: F.conv1d(IMAGE[0], KERNEL[0]), "conv1d: W takes 3 channels but x has 8 (x (3, 8, 8), W (3, 3, 3))"),
+    (
+        lambda: F.conv1d(IMAGE[0], KERNEL[0], groups=3),
+        "conv1d: groups 3 does not divide the 8 channels of x (x (3, 8, 8), W (3, 3, 3))",
+    ),
+    (lambda: F.conv1d(IMAGE[0], KERNEL[0], stride=(1, 1)), "conv1d: stride must be an int of at least 1, got (1, 1)"),
+    (lambda: F.conv1d(IMAGE[0], KERNEL[0], pad=-1), "conv1d: pad must be an int of at least 0, got -1"),
+    (lambda: F.conv1d(IMAGE[0], KERNEL[0], dilation=0), "conv1d: dilation must be an int of at least 1, got 0"),
+    (lambda: F.conv1d(IMAGE[0], KERNEL[0], groups=1.5), "conv1d: groups must be an int of at least 1, got 1.5"),
+    (
+        lambda: F.conv1d(IMAGE[0, :, :3], np.ones((2, 3, 3)), dilation=4),
+        "conv1d: a kernel of 3, 9 with dilation 4, does not fit into 8 padded by 0 (x (3, 3, 8)); "
+        "use a smaller kernel or a larger pad",
+    ),
+    (
+        lambda: F.conv1d(IMAGE[0, :, :3], np.ones((2, 3, 9))),
+        "conv1d: a kernel of 9 does not fit into 8 padded by 0 (x (3, 3, 8)); use a smaller kernel or a larger pad",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), GROUPS, ids=[message[:60] for _, message in GROUPS])
+def test_bad_groups_and_dilations_word_for_word(call, message):
+    with pytest.raises(ValueError, match=":") as error:
+        call()
+    assert str(error.value) == message.format(IMAGE.shape, KERNEL.shape)
+
+
 BAD = [
     (lambda: F.conv2d_simple(IMAGE, np.ones((4, 2, 3, 3))), r"conv2d_simple: W takes 2 channels but x has 3"),
     (lambda: F.deconv2d(IMAGE, np.ones((2, 4, 3, 3))), r"deconv2d: W takes 2 channels but x has 3 \(x \(1, 3, 8, 8\)"),
@@ -640,6 +921,10 @@ def test_bad_shapes_and_sizes_are_errors_that_say_so(call, message):
         ("conv2d", lambda x: F.conv2d(x, KERNEL)),
         ("conv2d_simple", lambda x: F.conv2d_simple(x, KERNEL)),
         ("deconv2d", lambda x: F.deconv2d(x, KERNEL)),
+        ("depthwise_conv2d", lambda x: F.depthwise_conv2d(x, KERNEL)),
+        ("depthwise_conv2d", lambda b: F.depthwise_conv2d(IMAGE, KERNEL[:3, :1], b or "none")),
+        ("conv1d", lambda x: F.conv1d(x, KERNEL[0])),
+        ("conv1d", lambda W: F.conv1d(IMAGE[0], W)),
         ("pooling", lambda x: F.pooling(x, 2)),
         ("pooling_simple", lambda x: F.pooling_simple(x, 2)),
         ("average_pooling", lambda x: F.average_pooling(x, 2)),
@@ -653,7 +938,17 @@ def test_images_that_are_no_arrays_are_refused_by_name(name, f, bad):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Conv2d(0), lambda: Deconv2d(1, -1), lambda: Pooling(2, 1, 2), lambda: AveragePooling("2")]
+    "make",
+    [
+        lambda: Conv2d(0),
+        lambda: Conv2d(dilation=0),
+        lambda: Conv2d(groups=0),
+        lambda: Deconv2d(1, -1),
+        lambda: Deconv2d(dilation=(1, 0)),
+        lambda: Deconv2d(groups=1.0),
+        lambda: Pooling(2, 1, 2),
+        lambda: AveragePooling("2"),
+    ],
 )
 def test_the_classes_check_their_sizes_when_they_are_made(make):
     with pytest.raises(ValueError, match=r"(conv2d|deconv2d|pooling|average_pooling): "):

@@ -1,10 +1,25 @@
-"""What the README shows runs, and prints what it says."""
+"""What README and CONTRIBUTING show runs, and prints what they say."""
 
 import re
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-FIRST_GRADIENT, FIRST_CNN = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+import numpy as np
+import pytest
+from operations.row import numbers, on, row
+
+from dezero import core, cuda
+from dezero.testing import check_grads
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def blocks(text):
+    return re.findall(r"```python\n(.+?)```", text, re.DOTALL)
+
+
+FIRST_GRADIENT, FIRST_CNN, DERIVATIVES, ANOMALY = blocks(README)
 
 
 def run(source, capsys):
@@ -12,10 +27,20 @@ def run(source, capsys):
     return capsys.readouterr().out.splitlines()
 
 
-def test_the_first_gradient_prints_what_its_comments_say(capsys):
-    said = re.findall(r"print\(.+\)  # (variable\(.+?\))", FIRST_GRADIENT)
+@pytest.mark.parametrize("source", [FIRST_GRADIENT, DERIVATIVES], ids=["a first gradient", "derivatives"])
+def test_it_prints_what_its_comments_say(source, capsys):
+    said = re.findall(r"print\(.+\)  # (variable\(.+?\))(?:,|\n)", source)
     assert said
-    assert run(FIRST_GRADIENT, capsys) == said
+    assert " ".join(run(source, capsys)).split() == " ".join(said).split()
+
+
+def test_the_anomaly_is_named_as_shown():
+    shown = re.search(r"```\n(FloatingPointError: (.+)\n  train\.py, line (\d+): (.+))\n```", README)
+    assert ANOMALY.splitlines()[int(shown[3]) - 1].strip() == shown[4]
+    with pytest.raises(FloatingPointError) as error:
+        exec(compile(ANOMALY, "train.py", "exec"), {"__name__": "readme"})
+    assert str(error.value).splitlines()[0] == shown[2]
+    assert f"train.py, line {shown[3]}: " in str(error.value)
 
 
 def test_the_first_cnn_learns_most_digits_in_one_epoch(capsys):
@@ -28,3 +53,13 @@ def test_the_two_commands_are_there_to_copy():
     commands = re.findall(r"```sh\n(.+?)\n```", README)
     assert [command.split("/")[-1].split()[0] for command in commands] == ["train_cnn.py", "python"]
     assert all(command.startswith("python3 -m venv .venv && ") for command in commands)
+
+
+def test_a_first_operation_takes_fifteen_lines_and_is_right():
+    (source,) = blocks(CONTRIBUTING)
+    assert len([line for line in source.splitlines() if line.strip()]) <= 15
+    names = {**vars(core), "cuda": cuda, "np": np, "row": row, "on": on, "numbers": numbers}
+    exec(compile(source, "CONTRIBUTING.md", "exec"), names)
+    x = numbers(2, 3)
+    np.testing.assert_allclose(names["softsign"](x).data, x / (1 + np.abs(x)))
+    check_grads(names["softsign"], x, order=3)

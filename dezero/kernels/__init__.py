@@ -2,7 +2,7 @@
 
 A backend is one file. Each has the functions of `reference`, under the same names with the same meaning, and is tested
 against it. Kernels know nothing of Variables, and rely on their caller: arrays of one device and one floating dtype,
-sizes that fit, and pairs (height, width) for every `kernel_size`, `stride` and `pad`.
+sizes that fit, and pairs (height, width) for every `kernel_size`, `stride`, `pad` and `dilation`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from dezero import cuda
 from dezero.kernels import reference
 
-__all__ = ["conv_outsize", "deconv_outsize", "for_array"]
+__all__ = ["conv_outsize", "deconv_outsize", "for_array", "span"]
 
 
 def for_array(x: Any) -> Any:
@@ -24,19 +24,28 @@ def for_array(x: Any) -> Any:
     return reference
 
 
-def conv_outsize(input_size: int, kernel_size: int, stride: int, pad: int) -> int:
-    """How many windows of `kernel_size` fit along an axis: floor((input_size + 2 pad - kernel_size) / stride) + 1.
+def span(kernel_size: int, dilation: int) -> int:
+    """How far a kernel reaches along an axis when its cells lie `dilation` apart: dilation * (kernel_size - 1) + 1.
+
+    >>> span(3, dilation=2)
+    5
+    """
+    return dilation * (kernel_size - 1) + 1
+
+
+def conv_outsize(input_size: int, kernel_size: int, stride: int, pad: int, dilation: int = 1) -> int:
+    """How many windows fit along an axis: floor((input_size + 2 pad - span(kernel_size, dilation)) / stride) + 1.
 
     >>> conv_outsize(28, 3, 1, 1)
     28
     """
-    return (input_size + 2 * pad - kernel_size) // stride + 1
+    return (input_size + 2 * pad - span(kernel_size, dilation)) // stride + 1
 
 
-def deconv_outsize(size: int, k: int, s: int, p: int) -> int:
-    """The smallest size for which `conv_outsize` is `size`: s * (size - 1) + k - 2 p.
+def deconv_outsize(size: int, k: int, s: int, p: int, dilation: int = 1) -> int:
+    """The smallest size for which `conv_outsize` is `size`: s * (size - 1) + span(k, dilation) - 2 p.
 
     >>> deconv_outsize(14, 3, 2, 1)
     27
     """
-    return s * (size - 1) + k - 2 * p
+    return s * (size - 1) + span(k, dilation) - 2 * p
