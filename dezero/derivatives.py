@@ -334,10 +334,10 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     the price is a second forward pass. Parameters and other Variables that f uses without being handed them receive
     their gradients too, of any order.
 
-    f must do the same the second time, so nothing that it reads may change in between. Dropout draws the same numbers, the mode (train or test) is that of the first
-    call, and batch norm updates its running statistics once; a layer that keeps a state between calls (RNN, LSTM) needs
-    it handed in. Raises TypeError when f returns anything but Variables, ValueError when it returns other shapes the
-    second time. Source: Chen et al., arXiv:1604.06174.
+    f must do the same the second time, so nothing that it reads may change in between. Dropout draws the same numbers,
+    the mode (train or test) is that of the first call, and batch norm updates its running statistics once; a layer that
+    keeps a state between calls (RNN, LSTM) needs it handed in. Raises TypeError when f returns anything but Variables,
+    ValueError when it returns other shapes the second time. Source: Chen et al., arXiv:1604.06174.
 
     >>> x = Variable(np.array([1.0, 2.0]))
     >>> y = checkpoint(lambda x: (x * x * x).sum(), x)

@@ -125,6 +125,12 @@ def test_nothing_is_recorded_under_no_grad(row, sample):
     assert {(type(y), y.creator) for y in ys} == {(Variable, None)}
 
 
+@every_differentiable
+def test_constants_alone_record_nothing_and_make_constants(row, sample):
+    ys = as_list(call(row, cast(sample, np.float64)))
+    assert {(y.creator, y.requires_grad) for y in ys} == {(None, False)}
+
+
 @each(where=lambda row, sample: row.order and any(x.ndim == 0 for x in sample.leaves))
 def test_a_number_takes_the_dtype_beside_it(row, sample):
     sample = cast(sample, np.float32)
