@@ -34,6 +34,7 @@ from dezero.core import (
 from dezero.dataloaders import DataLoader, SeqDataLoader
 from dezero.datasets import Dataset
 from dezero.derivatives import checkpoint, grad, hessian, hvp, jacobian, jvp, vjp
+from dezero.drawing import graph
 from dezero.layers import Layer
 from dezero.models import Model
 from dezero.random import seed
@@ -65,6 +66,7 @@ __all__ = [
     "functions",
     "functions_conv",
     "grad",
+    "graph",
     "hessian",
     "hvp",
     "is_simple_core",

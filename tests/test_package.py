@@ -30,7 +30,7 @@ ORDER = words("""
     cuda files random core_simple kernels.reference kernels core functions_elementwise functions_shape
     functions_reduction functions_activation functions_norm functions_attention functions_conv functions_resize
     functions_loss functions
-    derivatives anomaly serializers download drawing
+    derivatives anomaly serializers download layout drawing
     testing transforms datasets dataloaders optimizers layers models utils
 """)
 

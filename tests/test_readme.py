@@ -19,7 +19,7 @@ def blocks(text):
     return re.findall(r"```python\n(.+?)```", text, re.DOTALL)
 
 
-FIRST_GRADIENT, FIRST_CNN, DERIVATIVES, ANOMALY = blocks(README)
+FIRST_GRADIENT, FIRST_CNN, GRAPH, DERIVATIVES, ANOMALY = blocks(README)
 
 
 def run(source, capsys):
@@ -32,6 +32,13 @@ def test_it_prints_what_its_comments_say(source, capsys):
     said = re.findall(r"print\(.+\)  # (variable\(.+?\))(?:,|\n)", source)
     assert said
     assert " ".join(run(source, capsys)).split() == " ".join(said).split()
+
+
+def test_the_picture_is_the_one_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run(GRAPH, capsys)
+    shown = re.search(r"!\[.+\]\((examples/.+\.svg)\)", README)[1]
+    assert (tmp_path / "graph.svg").read_bytes() == (ROOT / shown).read_bytes()
 
 
 def test_the_anomaly_is_named_as_shown():
@@ -63,3 +70,10 @@ def test_a_first_operation_takes_fifteen_lines_and_is_right():
     x = numbers(2, 3)
     np.testing.assert_allclose(names["softsign"](x).data, x / (1 + np.abs(x)))
     check_grads(names["softsign"], x, order=3)
+
+
+def test_the_number_of_cases_is_not_overstated(request):
+    stated = int(re.search(r"([\d,]+) cases", README)[1].replace(",", ""))
+    collected = request.session.testscollected
+    if collected > stated / 2:  # else only a part of the suite was asked for
+        assert collected >= stated
