@@ -14,6 +14,7 @@ import contextlib
 import copy as copying
 import heapq
 import itertools
+import math
 import re
 import sys
 import threading
@@ -291,6 +292,8 @@ class Variable:
         >>> x.grad
         variable([ 20. -40.])
         """
+        if not callable(hook):
+            raise TypeError(f"register_hook: expected a function of the gradient, got {type(hook).__name__}")
         if self._hooks is None:
             self._hooks = {}
         key = next_number()
@@ -583,7 +586,7 @@ def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
 
 def _constant(operation: str, x: Any, others: Sequence[Any]) -> Variable:
     if _is_number(x):
-        x = _number_like(x, [cuda.plain(other) for other in others])
+        x = _number_like(operation, x, [cuda.plain(other) for other in others])
     if x is not None and not cuda.is_array(x):
         raise TypeError(f"{operation}: expected Variables, arrays or numbers, got {type(x).__name__} {x!r:.60}")
     constant = Variable(x)
@@ -591,14 +594,35 @@ def _constant(operation: str, x: Any, others: Sequence[Any]) -> Variable:
     return constant
 
 
-def _number_like(number: Any, others: list[Any]) -> Any:
+def _number_like(operation: str, number: Any, others: list[Any]) -> Any:
     """Make an array of a number, of the dtype the other arrays ask for: float32 * 2.0 is float32, int * 0.5 float64."""
     arrays = [x for x in others if cuda.is_array(x)]
-    number = as_python_number(number)
     if not arrays:
         return np.array(number)
+    number = as_python_number(number)
     dtype = np.result_type(*(x.dtype for x in arrays), number)
-    return cuda.get_array_module(arrays[0]).array(number, dtype)
+    try:
+        return cuda.get_array_module(arrays[0]).array(number, dtype)
+    except OverflowError:
+        raise ValueError(f"{operation}: the number {number} is out of bounds for {dtype}") from None
+
+
+def as_floating(operation: str, x: Any) -> Variable:
+    """`as_operand`, with integers made float64: the arithmetic of small integers would overflow."""
+    x = as_operand(operation, x)
+    return x if x.dtype.kind in "fc" else astype(x, np.float64)
+
+
+def check_number(operation: str, what: str, x: Any, low: float = -math.inf, high: float = math.inf) -> Any:
+    """Return a parameter that receives no gradient as a Python number; raise unless low <= x <= high."""
+    if cuda.is_array(x) and x.ndim == 0:
+        x = x[()]
+    if not isinstance(x, (int, float, np.integer, np.floating)) or isinstance(x, bool):
+        raise TypeError(f"{operation}: {what} must be a number, got {type(x).__name__}")
+    if not low <= x <= high:
+        bounds = f"lie in {low:g}..{high:g}" if high < math.inf else f"be at least {low:g}"
+        raise ValueError(f"{operation}: {what} must {bounds}, got {x}")
+    return as_python_number(x)
 
 
 def as_python_number(x: Any) -> Any:
@@ -1318,6 +1342,13 @@ def check_axis(name: str, x: Any, axis: Any) -> Any:
             raise TypeError(f"{name}: axis must be an int, a tuple of ints, or None, got {axis!r:.60}")
         normalize_axes(name, axis, max(x.ndim, 1))
     return axis
+
+
+def normalize_axis(name: str, axis: Any, ndim: int) -> int:
+    """Return one axis counted from the front. Raises TypeError when it is no int, AxisError when out of bounds."""
+    if not is_int(axis):
+        raise TypeError(f"{name}: axis must be an int, got {axis!r:.60}")
+    return normalize_axes(name, axis, ndim)[0]
 
 
 def normalize_axes(name: str, axis: Any, ndim: int) -> tuple[int, ...]:

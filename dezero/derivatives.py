@@ -72,8 +72,7 @@ def grad(
     starts = _starts("grad", ys, grad_outputs)
     with mode("enable_backprop", create_graph), mode("backward_pass", object()):
         found = _gradients(ys, xs, starts)
-        for i in [i for i, x in enumerate(xs) if x in xs[:i] and found[i] is not None]:
-            found[i] = Copy()(found[i])  # asked for twice
+        found = _distinct(found)
     for i, gx in enumerate(found):
         if gx is None and not allow_unused:
             raise ValueError(
@@ -81,6 +80,16 @@ def grad(
                 "no_grad(), or pass allow_unused=True to receive None"
             )
     return found[0] if isinstance(inputs, Variable) else tuple(found)
+
+
+def _distinct(found: list[Variable | None]) -> list[Variable | None]:
+    """Copy what comes a second time, of an input that was asked for twice."""
+    seen: set[Variable | None] = set()
+    for i, gx in enumerate(found):
+        if gx is not None and gx in seen:
+            found[i] = Copy()(gx)
+        seen.add(gx)
+    return found
 
 
 def _gradients(
@@ -358,7 +367,10 @@ def checkpoint(f: Callable[..., Any], *xs: Any) -> Any:
     kind = type(ys)
     del outputs, ys  # and with them the graph between
     results = node(*causes)
-    return results if issubclass(kind, Variable) else kind(results if isinstance(results, list) else [results])
+    if issubclass(kind, Variable):
+        return results
+    results = results if isinstance(results, list) else [results]
+    return kind._make(results) if hasattr(kind, "_make") else kind(results)  # a named tuple has _make
 
 
 def _causes(outputs: Sequence[Variable], start: int) -> list[Variable]:

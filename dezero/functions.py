@@ -3,7 +3,8 @@
     core                   what Variable's operators and methods need: arithmetic, shapes, sum, max, min, matmul
     functions_elementwise  sin, exp, sqrt, where, ...
     functions_shape        expand_dims, concat, pad, ...
-    functions_reduction    mean, var, cumsum, ...; linear, einsum, ...
+    functions_reduction    mean, var, cumsum, ...
+    functions_product      linear, einsum, tensordot
     functions_activation   relu, sigmoid, softmax, ...
     functions_norm         batch_norm, layer_norm, ..., dropout
     functions_attention    embedding, one_hot, scaled_dot_product_attention
@@ -14,7 +15,7 @@
 A primitive is a class, its forward and backward side by side, and a function that calls it. What these can express
 is a plain function without a class.
 
-Args named `x` take a Variable, an array or a number; what comes out is a Variable of x's floating dtype.
+Args named `x` take a Variable, an array or a number; what comes out is a Variable, of x's dtype where that is floating.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ from dezero.functions_conv import *
 from dezero.functions_elementwise import *
 from dezero.functions_loss import *
 from dezero.functions_norm import *
+from dezero.functions_product import *
 from dezero.functions_reduction import *
 from dezero.functions_resize import *
 from dezero.functions_shape import *

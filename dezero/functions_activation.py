@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from dezero import cuda
-from dezero.core import Function, Variable, as_operand, as_python_number, check_axis, reshape
-from dezero.functions_elementwise import clip, erf, exp, expm1, tanh, where
-from dezero.functions_reduction import logsumexp_array, sum
+from dezero.core import Function, Variable, as_floating, as_operand, check_axis, check_number, reshape
+from dezero.functions_elementwise import erf, exp, expm1, tanh, where
+from dezero.functions_reduction import log_softmax_array, sum
 
 __all__ = [
     "LeakyReLU",
@@ -58,9 +60,11 @@ def sigmoid(x: Any) -> Variable:
 
 def sigmoid_array(x: Any) -> Any:
     """`sigmoid` on a plain array."""
-    # tanh form: exp(-x) overflows for very negative x
-    half = x.dtype.type(0.5) if x.dtype.kind == "f" else 0.5
-    return cuda.get_array_module(x).tanh(x * half) * half + half
+    xp = cuda.get_array_module(x)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
+    z = xp.exp(-xp.abs(x))  # not exp(-x), which overflows for very negative x
+    return xp.where(x < 0, z, x.dtype.type(1)) / (1 + z)
 
 
 def sigmoid_simple(x: Any) -> Variable:
@@ -96,7 +100,7 @@ class LeakyReLU(Function):
     operation = "leaky_relu"
 
     def __init__(self, slope: float) -> None:
-        self.slope = as_python_number(slope)
+        self.slope = check_number("leaky_relu", "slope", slope)
 
     def forward(self, x: Any) -> Any:
         return cuda.get_array_module(x).where(x > 0, x, x * self.slope)
@@ -117,7 +121,7 @@ def leaky_relu(x: Any, slope: float = 0.2) -> Variable:
 
 class Softplus(Function):
     def __init__(self, beta: float) -> None:
-        self.beta = as_python_number(beta)
+        self.beta = beta
 
     def forward(self, x: Any) -> Any:
         scaled = x * self.beta
@@ -136,9 +140,10 @@ def softplus(x: Any, beta: float = 1.0) -> Variable:
     >>> softplus(np.array([-1000.0, 0.0, 10.0]))
     variable([ 0.          0.69314718 10.0000454 ])
     """
-    if not beta > 0:
-        raise ValueError(f"softplus: beta must be above 0, got {beta!r}")
-    return Softplus(beta)(x)
+    beta = check_number("softplus", "beta", beta)
+    if not 0 < beta < math.inf:
+        raise ValueError(f"softplus: beta must be above 0 and finite, got {beta}")
+    return Softplus(beta)(as_floating("softplus", x))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Variable:
@@ -147,7 +152,7 @@ def elu(x: Any, alpha: float = 1.0) -> Variable:
     >>> elu(np.array([-1000.0, 2.0]))
     variable([-1.  2.])
     """
-    x = as_operand("elu", x)
+    x, alpha = as_floating("elu", x), check_number("elu", "alpha", alpha)
     positive = x.data > 0
     return where(positive, x, alpha * expm1(where(positive, 0.0, x)))  # chosen first: exp of a large x overflows
 
@@ -158,7 +163,7 @@ def silu(x: Any) -> Variable:
     >>> silu(np.array([-1000.0, 0.0, 1000.0]))
     variable([  -0.    0. 1000.])
     """
-    x = as_operand("silu", x)
+    x = as_floating("silu", x)
     return x * sigmoid(x)
 
 
@@ -173,7 +178,7 @@ def gelu(x: Any, approximate: str = "none") -> Variable:
     >>> gelu(np.array([-10.0, 0.0, 1.0]))
     variable([-0.          0.          0.84134475])
     """
-    x = as_operand("gelu", x)
+    x = as_floating("gelu", x)
     if approximate == "none":
         return x * 0.5 * (1 + erf(x * math.sqrt(0.5)))
     if approximate == "tanh":
@@ -187,10 +192,12 @@ def hard_swish(x: Any) -> Variable:
     Source: Howard et al., arXiv:1905.02244.
 
     >>> hard_swish(np.array([-4.0, 0.0, 1.0, 4.0]))
-    variable([-0.          0.          0.66666667  4.        ])
+    variable([0.         0.         0.66666667 4.        ])
     """
-    x = as_operand("hard_swish", x)
-    return x * (clip(x + 3, 0, 6) / 6)
+    x = as_floating("hard_swish", x)
+    inside = (x.data > -3) & (x.data < 3)
+    middle = where(inside, x, 0.0)
+    return where(inside, middle * (middle + 3) / 6, where(x.data < 0, 0.0, x))
 
 
 def prelu(x: Any, W: Any) -> Variable:
@@ -205,7 +212,7 @@ def prelu(x: Any, W: Any) -> Variable:
     >>> prelu(np.array([[-1.0, -1.0]]), np.array([0.1, 0.2]))
     variable([[-0.1 -0.2]])
     """
-    x = as_operand("prelu", x)
+    x = as_floating("prelu", x)
     W = as_operand("prelu", W, [x])
     if W.shape not in ((), (1,)):
         if x.ndim < 2 or W.shape != (x.shape[1],):
@@ -226,7 +233,8 @@ class Softmax(Function):
     def forward(self, x: Any) -> Any:
         self.axis = check_axis(self.operation, x, self.axis)
         xp = cuda.get_array_module(x)
-        y = xp.exp(x - x.max(axis=self.axis, keepdims=True))  # less the largest: exp of a large x overflows
+        # less the largest: exp of a large x overflows
+        y = xp.exp(x - x.max(axis=self.axis, keepdims=True, initial=-np.inf))
         return y / y.sum(axis=self.axis, keepdims=True)
 
     def backward(self, gy: Variable) -> Any:
@@ -241,7 +249,7 @@ def softmax(x: Any, axis: Any = 1) -> Variable:
     >>> softmax(np.array([[0.0, np.log(3.0)]]))
     variable([[0.25 0.75]])
     """
-    return Softmax(axis)(x)
+    return Softmax(axis)(as_floating("softmax", x))
 
 
 def softmax_simple(x: Any, axis: Any = 1) -> Variable:
@@ -256,7 +264,7 @@ class LogSoftmax(Function):
 
     def forward(self, x: Any) -> Any:
         self.axis = check_axis(self.operation, x, self.axis)
-        return x - logsumexp_array(x, self.axis)
+        return log_softmax_array(x, self.axis)
 
     def backward(self, gy: Variable) -> Any:
         y = self.outputs[0]()

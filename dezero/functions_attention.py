@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dezero import cuda
-from dezero.core import Variable, as_operand, get_item, matmul
+from dezero.core import Variable, as_floating, as_operand, astype, check_number, get_item, is_int, matmul
 from dezero.functions_activation import softmax
 from dezero.functions_elementwise import where
 from dezero.functions_norm import dropout
@@ -63,6 +63,8 @@ def one_hot(x: Any, num_classes: int | None = None, dtype: Any = np.float32) -> 
     ids = as_indices("one_hot: ids", x)
     if num_classes is None:
         num_classes = int(ids.max(initial=0 if ids.size else -1)) + 1
+    if not is_int(num_classes) or num_classes < 0:
+        raise ValueError(f"one_hot: num_classes must be an int of at least 0, or None, got {num_classes!r}")
     check_range(ValueError, "one_hot: ids", ids, num_classes)
     places = cuda.get_array_module(ids).arange(num_classes)
     return as_operand("one_hot", (ids[..., None] == places).astype(dtype))
@@ -93,11 +95,13 @@ def scaled_dot_product_attention(
     >>> scaled_dot_product_attention(x, x, x, is_causal=True)[0]  # the first sees itself alone
     variable([1. 0.])
     """
-    query, key, value = (as_operand("scaled_dot_product_attention", x) for x in (query, key, value))
+    query, key, value = (as_floating("scaled_dot_product_attention", x) for x in (query, key, value))
     _check_attention(query, key, value)
-    if not 0 <= dropout_p <= 1:
-        raise ValueError(f"scaled_dot_product_attention: dropout_p must lie in 0..1, got {dropout_p}")
-    scores = matmul(query, swapaxes(key, -1, -2)) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    dropout_p = check_number("scaled_dot_product_attention", "dropout_p", dropout_p, 0, 1)
+    if scale is None:
+        scale = 1 / math.sqrt(query.shape[-1])
+    scale = check_number("scaled_dot_product_attention", "scale", scale)
+    scores = matmul(query, swapaxes(key, -1, -2)) * scale
     keep = _causal(scores) if is_causal else None
     if attn_mask is not None:
         scores, allowed = _apply_mask(scores, as_operand("scaled_dot_product_attention", attn_mask))
@@ -145,5 +149,10 @@ def _apply_mask(scores: Variable, mask: Variable) -> tuple[Variable, Any]:
         )
     if mask.dtype.kind == "b":
         return scores, mask.data
+    if mask.dtype.kind != "f":
+        raise TypeError(
+            "scaled_dot_product_attention: attn_mask must be booleans, True where a key takes part, or floats to add "
+            f"to the scores, got {mask.dtype}"
+        )
     allowed = mask.data != -np.inf
-    return scores + where(allowed, mask, 0.0), allowed
+    return scores + astype(where(allowed, mask, 0.0), scores.dtype), allowed

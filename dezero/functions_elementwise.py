@@ -408,11 +408,10 @@ class Maximum(Function):
 
     def backward(self, gy: Variable) -> Any:
         x0, x1 = self.inputs
-        return gy * self._share(x0.data, x1.data, gy.dtype), gy * self._share(x1.data, x0.data, gy.dtype)
-
-    def _share(self, x: Any, other: Any, dtype: Any) -> Any:
-        """1 where x was chosen, 0 where the other was, and 1/2 where they tie."""
-        return (x > other) + (x == other) * dtype.type(0.5)
+        y = self.outputs[0]().data
+        chosen0, chosen1 = x0.data == y, x1.data == y
+        half = gy.dtype.type(0.5)  # each, where they tie
+        return gy * (chosen0 * (1 - half * chosen1)), gy * (chosen1 * (1 - half * chosen0))
 
 
 def maximum(x0: Any, x1: Any) -> Variable:
@@ -428,9 +427,6 @@ class Minimum(Maximum):
     def forward(self, x0: Any, x1: Any) -> Any:
         check_broadcast(self.operation, x0, x1)
         return cuda.get_array_module(x0).minimum(x0, x1)
-
-    def _share(self, x: Any, other: Any, dtype: Any) -> Any:
-        return super()._share(other, x, dtype)
 
 
 def minimum(x0: Any, x1: Any) -> Variable:

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from dezero import cuda
-from dezero.core import Function, Variable, abs, as_array, as_operand, astype, get_item, log, reshape
+from dezero.core import (
+    Function,
+    Variable,
+    abs,
+    as_array,
+    as_floating,
+    as_operand,
+    astype,
+    check_number,
+    get_item,
+    is_int,
+    log,
+    reshape,
+)
 from dezero.functions_activation import log_softmax, sigmoid, softmax, softmax_simple
 from dezero.functions_elementwise import clip, where
-from dezero.functions_reduction import logsumexp_array, mean, sum
+from dezero.functions_reduction import log_softmax_array, mean, sum
 from dezero.functions_shape import check_range, moveaxis
 
 __all__ = [
@@ -41,7 +53,11 @@ __all__ = [
 
 class MeanSquaredError(Function):
     def forward(self, x0: Any, x1: Any) -> Any:
-        _check_distance(self.operation, x0, x1)
+        shape = _check_distance(self.operation, x0, x1)
+        if not shape or not shape[0]:
+            raise ValueError(
+                f"mean_squared_error: expected at least one row to average over, got shapes {x0.shape} and {x1.shape}"
+            )
         difference = x0 - x1
         return (difference**2).sum() / len(difference)
 
@@ -73,7 +89,8 @@ def mean_squared_error_simple(x0: Any, x1: Any) -> Variable:
     return sum(difference**2) / len(difference)
 
 
-def _check_distance(operation: str, x0: Any, x1: Any) -> None:
+def _check_distance(operation: str, x0: Any, x1: Any) -> tuple[int, ...]:
+    """Return the shape of x0 - x1, which must be that of one of them."""
     shapes = f"shapes {x0.shape} and {x1.shape}"
     try:
         shape = np.broadcast_shapes(x0.shape, x1.shape)
@@ -81,8 +98,7 @@ def _check_distance(operation: str, x0: Any, x1: Any) -> None:
         raise ValueError(f"{operation}: {shapes} cannot broadcast") from None
     if shape not in (x0.shape, x1.shape):
         raise ValueError(f"{operation}: {shapes} would broadcast to {shape}; reshape one to the other's shape")
-    if operation == "mean_squared_error" and (not shape or not shape[0]):
-        raise ValueError(f"{operation}: expected at least one row to average over, got {shapes}")
+    return shape
 
 
 def l1_loss(x: Any, t: Any, reduction: str = "mean") -> Variable:
@@ -108,8 +124,9 @@ def huber_loss(x: Any, t: Any, delta: float = 1.0, reduction: str = "mean") -> V
     >>> huber_loss(np.array([1.0, 0.0]), np.array([2.0, 4.0]), reduction="none")
     variable([0.5 3.5])
     """
+    delta = check_number("huber_loss", "delta", delta)
     if not delta > 0:
-        raise ValueError(f"huber_loss: delta must be above 0, got {delta!r}")
+        raise ValueError(f"huber_loss: delta must be above 0, got {delta}")
     d = _difference("huber_loss", x, t)
     c = clip(d, -delta, delta)
     return _reduce("huber_loss", c * (d - c * 0.5), reduction)  # both formulas in one, and their slope is c
@@ -118,30 +135,30 @@ def huber_loss(x: Any, t: Any, delta: float = 1.0, reduction: str = "mean") -> V
 def _difference(operation: str, x: Any, t: Any) -> Variable:
     x = as_operand(operation, x, [t])
     t = as_operand(operation, t, [x])
+    if x.dtype.kind != "f" and t.dtype.kind != "f":
+        x, t = as_floating(operation, x), as_floating(operation, t)
     _check_distance(operation, x, t)
     return x - t
 
 
+_REDUCTIONS = ("mean", "sum", "none")
+
+
 def _reduce(operation: str, losses: Variable, reduction: str) -> Variable:
+    _check_reduction(operation, reduction, _REDUCTIONS)
     if reduction == "none":
         return losses
     if reduction == "sum":
         return sum(losses)
-    if reduction == "batchmean" and operation == "kl_divergence":
-        _check_any(operation, losses)
-        return sum(losses) / len(losses)
-    if reduction != "mean":
-        choices = "'mean', 'sum' or 'none'" if operation != "kl_divergence" else "'batchmean', 'mean', 'sum' or 'none'"
-        raise ValueError(f"{operation}: reduction must be {choices}, got {reduction!r}")
-    _check_any(operation, losses)
+    if losses.size == 0:
+        raise ValueError(f"{operation}: there is nothing to average, shape {losses.shape}")
     return mean(losses)
 
 
-def _check_any(operation: str, losses: Variable) -> None:
-    if losses.ndim == 0 and operation == "kl_divergence":
-        raise ValueError("kl_divergence: expected at least one axis, got 0-dimensional x and t")
-    if losses.size == 0:
-        raise ValueError(f"{operation}: there is nothing to average, shape {losses.shape}")
+def _check_reduction(operation: str, reduction: Any, choices: tuple[str, ...]) -> None:
+    if reduction not in choices:
+        *first, last = map(repr, choices)
+        raise ValueError(f"{operation}: reduction must be {', '.join(first)} or {last}, got {reduction!r}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -154,8 +171,7 @@ class SoftmaxCrossEntropy(Function):
         _check_labels(x, t)
         xp = cuda.get_array_module(x)
         rows = xp.arange(len(x))
-        picked = x[rows, t.ravel()] - logsumexp_array(x, axis=1)[:, 0]
-        return -picked.mean()
+        return -log_softmax_array(x)[rows, t.ravel()].mean()
 
     def backward(self, gy: Variable) -> Any:
         x, t = self.inputs
@@ -224,13 +240,17 @@ def cross_entropy(
     '1.3863'
     """
     x, t = as_operand("cross_entropy", x), as_operand("cross_entropy", t)
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must lie in 0..1, got {label_smoothing!r}")
+    label_smoothing = check_number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     if t.dtype.kind == "f" and t.shape == x.shape and x.ndim > 1:
         t = t * (1 - label_smoothing) + label_smoothing / builtins.max(x.shape[1], 1)
         weights = _class_weights("cross_entropy", x, weight).reshape(-1, *(1,) * (x.ndim - 2))
         return _reduce("cross_entropy", -sum(t * log_softmax(x) * weights, axis=1), reduction)
-    return _class_loss("cross_entropy", x, t, log_softmax, weight, ignore_index, reduction, label_smoothing)
+    hint = ", or probabilities, floats, of x's shape"
+    _check_classes("cross_entropy", x, t, ignore_index, hint)
+    log_p = log_softmax(_rows_of_classes(x))
+    return _class_loss(
+        "cross_entropy", log_p, t, _class_weights("cross_entropy", x, weight), ignore_index, reduction, label_smoothing
+    )
 
 
 def nll_loss(x: Any, t: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> Variable:
@@ -242,33 +262,36 @@ def nll_loss(x: Any, t: Any, weight: Any = None, ignore_index: int = -100, reduc
     variable([ 0.69314718 -0.        ])
     """
     x, t = as_operand("nll_loss", x), as_operand("nll_loss", t)
-    return _class_loss("nll_loss", x, t, lambda x: x, weight, ignore_index, reduction, 0.0)
+    _check_classes("nll_loss", x, t, ignore_index)
+    weights = _class_weights("nll_loss", x, weight)
+    return _class_loss("nll_loss", _rows_of_classes(x), t, weights, ignore_index, reduction)
+
+
+def _rows_of_classes(x: Variable) -> Variable:
+    """(N, C, ...) -> (N * ..., C): a row for each label."""
+    return reshape(moveaxis(x, 1, -1), (-1, x.shape[1]))
 
 
 def _class_loss(
     operation: str,
-    x: Variable,
+    log_p: Variable,
     t: Variable,
-    log_probabilities: Callable[[Variable], Variable],
-    weight: Any,
+    weights: Any,
     ignore_index: int,
     reduction: str,
-    smoothing: float,
+    smoothing: float = 0.0,
 ) -> Variable:
-    _check_classes(operation, x, t, ignore_index)
-    C = x.shape[1]
-    xp = cuda.get_array_module(x.data)
+    """The loss of log-probabilities (M, C), a row for each of the labels `t` in order."""
+    xp = cuda.get_array_module(log_p.data)
     labels = t.data.ravel()
     counts = labels != ignore_index
     labels = xp.where(counts, labels, 0)
-    log_p = log_probabilities(reshape(moveaxis(x, 1, -1), (-1, C)))
-    weights = _class_weights(operation, x, weight)
     shares = weights[labels] * counts
     # Choosing, and not multiplying by 0: minus infinity is a logarithm, too.
     losses = where(counts, get_item(log_p, (xp.arange(labels.size), labels)), 0.0) * -shares
     if smoothing:
         everywhere = where(counts, sum(log_p * weights, axis=1), 0.0)
-        losses = losses * (1 - smoothing) - everywhere * (smoothing / C)
+        losses = losses * (1 - smoothing) - everywhere * (smoothing / log_p.shape[1])
     if reduction != "mean":
         return _reduce(operation, reshape(losses, t.shape), reduction)
     if isinstance(shares, np.ndarray) and not shares.any():
@@ -278,12 +301,13 @@ def _class_loss(
     return sum(losses) / shares.sum()
 
 
-def _check_classes(operation: str, x: Variable, t: Variable, ignore_index: int) -> None:
+def _check_classes(operation: str, x: Variable, t: Variable, ignore_index: int, hint: str = "") -> None:
     if x.ndim < 2 or t.shape != (x.shape[0], *x.shape[2:]):
         raise ValueError(
-            f"{operation}: expected x (N, C, ...) and t (N, ...), or probabilities of x's shape, "
-            f"got x {x.shape} and t {t.shape}"
+            f"{operation}: expected x (N, C, ...) and integer labels t (N, ...){hint}, got x {x.shape} and t {t.shape}"
         )
+    if not is_int(ignore_index):
+        raise TypeError(f"{operation}: ignore_index must be an int, got {ignore_index!r:.60}")
     if t.dtype.kind not in "iu":
         raise TypeError(f"{operation}: labels must be integers, got {t.dtype}; use t.astype(int)")
     labels = t.data.ravel()
@@ -294,9 +318,10 @@ def _check_classes(operation: str, x: Variable, t: Variable, ignore_index: int) 
 def _class_weights(operation: str, x: Variable, weight: Any) -> Any:
     """How much each class counts, a plain array (C,) of x's dtype."""
     C, xp = x.shape[1], cuda.get_array_module(x.data)
+    if isinstance(weight, Variable):
+        raise TypeError(f"{operation}: weight receives no gradient; give an array, weight.data")
     if weight is None:
         return xp.ones(C, x.dtype if x.dtype.kind == "f" else np.float64)
-    weight = cuda.plain(weight)
     if not cuda.is_array(weight) or weight.shape != (C,):
         got = weight.shape if cuda.is_array(weight) else type(weight).__name__
         raise ValueError(f"{operation}: weight must be an array ({C},), one number for each class, got {got}")
@@ -376,9 +401,16 @@ def kl_divergence(x: Any, t: Any, reduction: str = "batchmean") -> Variable:
     x, t = as_operand("kl_divergence", x), as_operand("kl_divergence", t)
     if x.shape != t.shape:
         raise ValueError(f"kl_divergence: expected x and t of one shape, got x {x.shape} and t {t.shape}")
+    _check_reduction("kl_divergence", reduction, ("batchmean", *_REDUCTIONS))
+    if isinstance(t.data, np.ndarray) and t.size and t.data.min() < 0:
+        raise ValueError(f"kl_divergence: t must be probabilities, at least 0, got {t.data.min()}")
     some = t.data > 0
     losses = t * (log(where(some, t, 1.0)) - x)
-    return _reduce("kl_divergence", losses, reduction)
+    if reduction != "batchmean":
+        return _reduce("kl_divergence", losses, reduction)
+    if losses.size == 0 or losses.ndim == 0:
+        raise ValueError(f"kl_divergence: there is no row to average over, shape {losses.shape}")
+    return sum(losses) / len(losses)
 
 
 def _targets(operation: str, x: Any, t: Any) -> tuple[Variable, Variable]:

@@ -1,4 +1,4 @@
-"""F: normalisation and dropout, which differ between training and use."""
+"""F: normalisation, and dropout. batch_norm and dropout do one thing in training and another in use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ import math
 from typing import Any
 
 from dezero import cuda, random
-from dezero.core import Config, Function, Variable, as_ints, as_operand, as_python_number, is_int, reshape
+from dezero.core import (
+    Config,
+    Function,
+    Variable,
+    as_floating,
+    as_ints,
+    as_operand,
+    as_python_number,
+    check_number,
+    is_int,
+    reshape,
+)
 from dezero.functions_elementwise import sqrt
 from dezero.functions_reduction import mean, sum
 
@@ -121,11 +132,11 @@ def layer_norm(x: Any, normalized_shape: Any, gamma: Any = None, beta: Any = Non
     variable([[-1.  1.]
               [-1.  1.]])
     """
-    x = as_operand("layer_norm", x)
+    x = as_floating("layer_norm", x)
     shape = as_ints("layer_norm", "normalized_shape", normalized_shape)
     if not shape or 0 in shape or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: normalized_shape must be the sizes of the last axes of x {x.shape}, got {shape}")
-    y = _normalise(x, tuple(range(-len(shape), 0)), eps)
+    y = _normalise("layer_norm", x, tuple(range(-len(shape), 0)), eps)
     return _scale_and_shift("layer_norm", y, gamma, beta, shape, shape)
 
 
@@ -166,18 +177,19 @@ def instance_norm(x: Any, gamma: Any = None, beta: Any = None, eps: float = 1e-5
 
 
 def _group_norm(operation: str, x: Any, num_groups: Any, gamma: Any, beta: Any, eps: float) -> Variable:
-    x = as_operand(operation, x)
+    x = as_floating(operation, x)
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise ValueError(f"{operation}: x must have shape (N, C, ...) and values to normalise, got {x.shape}")
     C = x.shape[1]
     if not is_int(num_groups) or num_groups < 1 or C % num_groups:
         raise ValueError(f"{operation}: num_groups must divide the {C} channels of x {x.shape}, got {num_groups!r}")
     groups = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))
-    y = reshape(_normalise(groups, 2, eps), x.shape)
+    y = reshape(_normalise(operation, groups, 2, eps), x.shape)
     return _scale_and_shift(operation, y, gamma, beta, (C,), (C,) + (1,) * (x.ndim - 2))
 
 
-def _normalise(x: Variable, axes: Any, eps: float) -> Variable:
+def _normalise(operation: str, x: Variable, axes: Any, eps: float) -> Variable:
+    eps = check_number(operation, "eps", eps, low=0)
     centred = x - mean(x, axes, keepdims=True)
     return centred / sqrt(mean(centred * centred, axes, keepdims=True) + eps)
 
@@ -208,11 +220,9 @@ def dropout(x: Any, dropout_ratio: float = 0.5) -> Variable:
     ...     dropout(np.ones(3))
     variable([1. 1. 1.])
     """
-    if not 0 <= dropout_ratio <= 1:
-        raise ValueError(f"dropout: dropout_ratio must lie in 0..1, got {dropout_ratio}")
+    dropout_ratio = check_number("dropout", "dropout_ratio", dropout_ratio, 0, 1)
     operand = as_operand("dropout", x)
     if not Config.train:
         return operand if operand is x else Variable(operand.data)
-    dropout_ratio = as_python_number(dropout_ratio)
     keep = cuda.get_array_module(operand).asarray(random.uniform(*operand.shape) > dropout_ratio)
     return operand * (keep.astype(operand.dtype) * (1 / (1 - dropout_ratio) if dropout_ratio < 1 else 0.0))

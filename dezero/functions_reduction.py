@@ -1,12 +1,10 @@
-"""F: reductions over axes, and products. Sum, max, min and matmul are core's, because Variable's methods need them."""
+"""F: reductions over axes. Sum, max and min are core's, because Variable's methods need them."""
 
 from __future__ import annotations
 
 import builtins
-import itertools
 import math
-import string
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,31 +17,25 @@ from dezero.core import (
     Sum,
     Variable,
     abs,
+    as_floating,
     as_operand,
     astype,
     check_axis,
-    check_product,
     is_int,
-    matmul,
     max_backward_shape,
+    normalize_axis,
     reshape,
-    transpose,
 )
 from dezero.functions_elementwise import exp, sqrt, where
 from dezero.functions_shape import concat, flip, moveaxis
 
 __all__ = [
     "Cumsum",
-    "Einsum",
-    "Linear",
     "LogSumExp",
     "argmax",
     "argmin",
     "average",
     "cumsum",
-    "einsum",
-    "linear",
-    "linear_simple",
     "logsumexp",
     "max",
     "mean",
@@ -52,7 +44,6 @@ __all__ = [
     "prod",
     "std",
     "sum",
-    "tensordot",
     "var",
 ]
 
@@ -87,7 +78,7 @@ def _mean(x: Variable, axis: Any, keepdims: bool, ddof: float = 0) -> Variable:
     """The sum over `axis`, divided by the number of elements less `ddof`."""
     y = sum(x, axis, keepdims)
     count = x.size / builtins.max(y.size, 1) - ddof
-    return y * (1 / count if count > 0 else np.nan)
+    return y / count if count > 0 else y * np.nan
 
 
 def var(x: Any, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Variable:
@@ -115,10 +106,10 @@ def std(x: Any, axis: Any = None, keepdims: bool = False, ddof: float = 0) -> Va
     return _root(var(x, axis, keepdims, ddof), sqrt)
 
 
-def _root(y: Variable, root: Any) -> Variable:
-    """root(y) with the gradient 0, not infinity, where y is 0: that is the lowest point of what y measures."""
+def _root(y: Variable, root: Callable[[Variable], Variable]) -> Variable:
+    """root(y), for y >= 0, with the slope 0 at 0, not infinity: `std` and `norm` are at their lowest there."""
     zero = y.data == 0
-    return root(y + zero) * ~zero
+    return where(zero, 0.0, root(where(zero, 1.0, y)))
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Variable:
@@ -137,9 +128,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> V
     >>> norm(np.array([3.0, 4.0])), norm(np.array([3.0, -4.0]), ord=1)
     (variable(5.0), variable(7.0))
     """
-    x = as_operand("norm", x)
-    if x.dtype.kind != "f":
-        x = astype(x, np.float64)
+    x = as_floating("norm", x)
     if ord is None:
         axis = check_axis("norm", x, axis)
         return _root(sum(x * x, axis, keepdims), sqrt)
@@ -157,11 +146,11 @@ def _vector_norm(x: Variable, ord: Any, axes: Any, keepdims: bool) -> Variable:
         return _root(sum(x * x, axes, keepdims), sqrt)
     if ord in (np.inf, -np.inf):
         return (max if ord > 0 else min)(abs(x), axes, keepdims)
-    if isinstance(ord, str) or not ord > 0:
+    if not isinstance(ord, (int, float, np.integer, np.floating)) or not ord > 0:
         raise ValueError(f"norm: ord of a vector must be None, inf, -inf or a number above 0, got {ord!r}")
     if ord == 1:
         return sum(abs(x), axes, keepdims)
-    return _root(sum(abs(x) ** ord, axes, keepdims), lambda y: y ** (1 / ord))
+    return _root(sum(_root(abs(x), lambda y: y**ord), axes, keepdims), lambda y: y ** (1 / ord))
 
 
 def _matrix_norm(x: Variable, ord: Any, axes: tuple[int, int], keepdims: bool) -> Variable:
@@ -198,14 +187,7 @@ def cumsum(x: Any, axis: int | None = None) -> Variable:
     x = as_operand("cumsum", x)
     if axis is None:
         return Cumsum(0)(reshape(x, (-1,)))
-    _check_one_axis("cumsum", x, axis)
-    return Cumsum(axis)(x)
-
-
-def _check_one_axis(operation: str, x: Variable, axis: Any) -> None:
-    if not is_int(axis):
-        raise TypeError(f"{operation}: axis must be an int or None, got {axis!r:.60}")
-    check_axis(operation, x, axis)
+    return Cumsum(normalize_axis("cumsum", axis, builtins.max(x.ndim, 1)))(x)
 
 
 def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Variable:
@@ -217,7 +199,7 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Variable:
     x = as_operand("prod", x)
     axis = check_axis("prod", x, axis)
     if x.dtype.kind in "bui":
-        x = astype(x, np.prod(np.ones(1, x.dtype)).dtype)  # NumPy multiplies small integers in large ones
+        x = astype(x, np.prod(np.ones(1, x.dtype)).dtype)  # as NumPy: int8 and the like are multiplied in int64
     shape = max_backward_shape(x, axis)
     reduced = [i for i, n in enumerate(x.shape) if shape[i] != n]
     rest = [n for i, n in enumerate(x.shape) if i not in reduced]
@@ -232,7 +214,7 @@ def _multiply_rows(y: Variable) -> Variable:
     Every derivative of a product of two is right at zeros, and so is theirs; y / x would not be.
     """
     if len(y) == 0:
-        return sum(y, axis=0) + 1  # of no rows
+        return sum(y, axis=0) + 1  # ones, with a graph
     while len(y) > 1:
         half = len(y) // 2
         left_over = [y[2 * half :]] if len(y) % 2 else []
@@ -298,7 +280,7 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
 def _where_first(operation: str, x: Any, axis: Any, keepdims: bool) -> Any:
     x = as_operand(operation, x)
     if axis is not None:
-        _check_one_axis(operation, x, axis)
+        axis = normalize_axis(operation, axis, builtins.max(x.ndim, 1))
     if x.size == 0 and 0 not in max_backward_shape(x, axis):
         raise ValueError(f"{operation}: x {x.shape} has no element along axis {axis}")
     return getattr(cuda.get_array_module(x.data), operation)(x.data, axis=axis, keepdims=keepdims)
@@ -317,10 +299,11 @@ class LogSumExp(Function):
         return y if self.keepdims else y.reshape(_without(y.shape, x.ndim, self.axis))
 
     def backward(self, gy: Variable) -> Any:
-        (x,), kept = self.inputs, max_backward_shape(self.inputs[0], self.axis)
-        y = reshape(self.outputs[0](), kept)
-        y = where(y.data == -np.inf, 0.0, y)  # of no number, or of exp(-inf) alone: those have the gradient 0
-        return reshape(gy, kept) * exp(x - y)
+        (x,) = self.inputs
+        y = exp(x - _largest(x.data, self.axis))
+        total = sum(y, self.axis, keepdims=True)
+        share = y / where(total.data == 0, 1.0, total)  # 0 where every element is minus infinity
+        return reshape(gy, total.shape) * share
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Variable:
@@ -339,189 +322,23 @@ def logsumexp_array(x: Any, axis: Any = 1) -> Any:
     xp = cuda.get_array_module(x)
     if x.dtype.kind != "f":
         x = x.astype(np.float64)
-    largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
-    largest = xp.where(xp.isfinite(largest), largest, x.dtype.type(0))  # inf - inf is not a number
+    largest = _largest(x, axis)
     with np.errstate(divide="ignore"):
         return largest + xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True))
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Products
-# ----------------------------------------------------------------------------------------------------------------------
+def log_softmax_array(x: Any, axis: Any = 1) -> Any:
+    """x - logsumexp(x) on a plain array, as precise for large x as for small."""
+    xp = cuda.get_array_module(x)
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64)
+    x = x - _largest(x, axis)  # what is left is small where it counts: no digits are lost in the difference
+    with np.errstate(divide="ignore"):
+        return x - xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
 
 
-class Linear(Function):
-    def forward(self, x: Any, W: Any, b: Any) -> Any:
-        if W.ndim != 2:
-            raise ValueError(f"linear: W must have shape (in, out), got {W.shape}")
-        check_product(self.operation, x, W)
-        if b is not None and b.shape != (W.shape[1],):
-            raise ValueError(
-                f"linear: b must have shape {(W.shape[1],)}, one for each output, got {b.shape} (W {W.shape})"
-            )
-        y = x @ W
-        return y if b is None else y + b
-
-    def backward(self, gy: Variable) -> Any:
-        x, W, b = self.inputs
-        gx = gW = None
-        if x.requires_grad:
-            gx = matmul(gy, transpose(W))
-        if W.requires_grad:
-            gW = matmul(transpose(reshape(x, (-1, W.shape[0]))), reshape(gy, (-1, W.shape[1])))
-        return gx, gW, gy if b.requires_grad else None
-
-
-def linear(x: Any, W: Any, b: Any = None) -> Variable:
-    """y = x W + b: x (N, in), or any number of axes before `in`; W (in, out); b (out,) or None -> (N, out).
-
-    Raises ValueError when the sizes do not fit.
-
-    >>> linear(np.ones((1, 2)), np.ones((2, 3)), np.array([0.0, 1.0, 2.0]))
-    variable([[2. 3. 4.]])
-    """
-    return Linear()(x, W, b)
-
-
-def linear_simple(x: Any, W: Any, b: Any = None) -> Variable:
-    """`linear` composed of matmul and add, as the book's step 43 has it."""
-    y = matmul(x, W)
-    return y if b is None else y + b
-
-
-def tensordot(x0: Any, x1: Any, axes: Any = 2) -> Variable:
-    """Multiply, and sum over pairs of axes: the last `axes` of x0 with the first of x1, or a pair (axes0, axes1).
-
-    The result has the remaining axes of x0, then those of x1. Raises ValueError when paired axes differ in size.
-
-    >>> tensordot(np.ones((2, 3, 4)), np.ones((4, 3, 5)), axes=([1, 2], [1, 0])).shape
-    (2, 5)
-    """
-    x0, x1 = as_operand("tensordot", x0), as_operand("tensordot", x1)
-    axes0, axes1 = _paired_axes(x0, x1, axes)
-    rest0 = [i for i in range(x0.ndim) if i not in axes0]
-    rest1 = [i for i in range(x1.ndim) if i not in axes1]
-    summed = math.prod(x0.shape[i] for i in axes0)
-    shape = [x0.shape[i] for i in rest0] + [x1.shape[i] for i in rest1]
-    matrix0 = reshape(transpose(x0, [*rest0, *axes0]), (math.prod(x0.shape[i] for i in rest0), summed))
-    matrix1 = reshape(transpose(x1, [*axes1, *rest1]), (summed, math.prod(x1.shape[i] for i in rest1)))
-    return reshape(matmul(matrix0, matrix1), shape)
-
-
-def _paired_axes(x0: Variable, x1: Variable, axes: Any) -> tuple[list[int], list[int]]:
-    shapes = f"x0 {x0.shape}, x1 {x1.shape}"
-    if is_int(axes):
-        if not 0 <= axes <= builtins.min(x0.ndim, x1.ndim):
-            raise ValueError(f"tensordot: axes must lie in 0..{builtins.min(x0.ndim, x1.ndim)}, got {axes} ({shapes})")
-        axes = range(x0.ndim - axes, x0.ndim), range(axes)
-    if not isinstance(axes, (tuple, list)) or len(axes) != 2:
-        raise TypeError(f"tensordot: axes must be an int or a pair of axes, got {axes!r:.60}")
-    axes0, axes1 = (
-        [a % builtins.max(x.ndim, 1) for a in check_axis("tensordot", x, (a,) if is_int(a) else tuple(a))]
-        for x, a in zip((x0, x1), axes, strict=True)
-    )
-    if [x0.shape[i] for i in axes0] != [x1.shape[i] for i in axes1]:
-        raise ValueError(f"tensordot: axes {axes0} of x0 and {axes1} of x1 must have equal sizes ({shapes})")
-    return axes0, axes1
-
-
-class Einsum(Function):
-    """A sum of products by labels: a letter for each axis of each operand, and of the result.
-
-    Its derivative in one operand is another: gy and the other operands in, that operand's letters out.
-    """
-
-    def __init__(self, labels: Sequence[str], out: str) -> None:
-        self.labels = labels
-        self.out = out
-
-    def forward(self, *xs: Any) -> Any:
-        self.shapes = [x.shape for x in xs]
-        subscripts = f"{','.join(self.labels)}->{self.out}"
-        # Optimised, it is made of matrix products where it can be.
-        return cuda.get_array_module(xs[0]).einsum(subscripts, *xs, optimize=len(xs) > 1)
-
-    def backward(self, gy: Variable) -> Any:
-        return tuple(self._gradient(i, gy) if x.requires_grad else None for i, x in enumerate(self.inputs))
-
-    def _gradient(self, i: int, gy: Variable) -> Variable:
-        xp = cuda.get_array_module(gy.data)
-        operands = [gy, *self.inputs[:i], *self.inputs[i + 1 :]]
-        labels = [self.out, *self.labels[:i], *self.labels[i + 1 :]]
-        target, known = "", "".join(labels)
-        for letter, n in zip(self.labels[i], self.shapes[i], strict=True):
-            if letter in target:  # a diagonal was taken: beside it the gradient is 0
-                fresh = _unused_letters(known + self.labels[i] + target, 1)
-                operands.append(xp.eye(n, dtype=gy.dtype))
-                labels.append(letter + fresh)
-                letter = fresh
-            elif letter not in known:  # summed by itself: the gradient is the same all along
-                operands.append(xp.ones(n, gy.dtype))
-                labels.append(letter)
-            target += letter
-        return Einsum(labels, target)(*operands)
-
-
-def einsum(subscripts: str, *xs: Any) -> Variable:
-    """Einstein's sum: multiply, and sum over every letter that the result does not have, as `np.einsum`.
-
-    Args:
-        subscripts: one letter for each axis, operands apart by commas, as in "ij,jk->ik"; "..." stands for axes that
-            broadcast; without "->" the result has those axes, then the letters that come once, in order.
-
-    Raises ValueError when the subscripts cannot be read or do not fit the operands.
-
-    >>> einsum("ij,ij->i", np.ones((2, 3)), np.ones((2, 3)))  # the dot product of each row
-    variable([3. 3.])
-    """
-    operands = [as_operand("einsum", x, xs) for x in xs]
-    return Einsum(*_read_subscripts(subscripts, operands))(*operands)
-
-
-def _read_subscripts(subscripts: Any, xs: Sequence[Variable]) -> tuple[list[str], str]:
-    """Return the letters of each operand and of the result, with letters in place of "..."."""
-    if not isinstance(subscripts, str):
-        raise TypeError(f"einsum: subscripts must be a string such as 'ij,jk->ik', got {type(subscripts).__name__}")
-    left, arrow, out = subscripts.replace(" ", "").partition("->")
-    terms = left.split(",")
-    if len(terms) != len(xs):
-        raise ValueError(f"einsum: {subscripts!r} is for {len(terms)} operands, got {len(xs)}")
-    for term in [*terms, out]:
-        letters = term.replace("...", "", 1)
-        if letters and not (letters.isascii() and letters.isalpha()):
-            raise ValueError(f"einsum: {subscripts!r} has {term!r}, which is not made of letters and one '...'")
-    counts = [x.ndim - len(term.replace("...", "")) for term, x in zip(terms, xs, strict=True)]
-    for term, count, x in zip(terms, counts, xs, strict=True):
-        if count < 0 or (count > 0 and "..." not in term):
-            raise ValueError(f"einsum: {term!r} does not name the {x.ndim} axes of an operand of shape {x.shape}")
-    spread = [count for term, count in zip(terms, counts, strict=True) if "..." in term]
-    dots = _unused_letters(subscripts, builtins.max(spread, default=0))
-    labels = [term.replace("...", dots[len(dots) - count :]) for term, count in zip(terms, counts, strict=True)]
-    _check_sizes(subscripts, labels, xs)
-    return labels, _result_letters(subscripts, labels, dots, out if arrow else None)
-
-
-def _result_letters(subscripts: str, labels: list[str], dots: str, out: str | None) -> str:
-    letters = "".join(labels)
-    if out is None:
-        return dots + "".join(sorted(a for a in set(letters) - set(dots) if letters.count(a) == 1))
-    if dots and "..." not in out:
-        raise ValueError(f"einsum: the result of {subscripts!r} must have the '...' of the operands")
-    out = out.replace("...", dots)
-    if len(set(out)) < len(out) or not set(out) <= set(letters):
-        raise ValueError(f"einsum: each letter of the result of {subscripts!r} must come once, and in an operand")
-    return out
-
-
-def _check_sizes(subscripts: str, labels: list[str], xs: Sequence[Variable]) -> None:
-    sizes: dict[str, int] = {}
-    for letters, x in zip(labels, xs, strict=True):
-        for letter, n in zip(letters, x.shape, strict=True):
-            size = sizes.setdefault(letter, n) if n != 1 else n
-            if size != n:
-                shapes = ", ".join(str(x.shape) for x in xs)
-                raise ValueError(f"einsum: {letter!r} of {subscripts!r} is {size} long and {n} long (shapes {shapes})")
-
-
-def _unused_letters(used: str, count: int) -> str:
-    return "".join(itertools.islice((a for a in string.ascii_letters if a not in used), count))
+def _largest(x: Any, axis: Any) -> Any:
+    """The largest element over `axis`, kept; 0 where that is infinite, as inf - inf is not a number."""
+    xp = cuda.get_array_module(x)
+    largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
+    return xp.where(xp.isfinite(largest), largest, x.dtype.type(0))

@@ -19,10 +19,10 @@ from dezero.core import (
     as_ints,
     as_operand,
     broadcast_to,
-    check_axis,
     get_item,
     is_int,
     normalize_axes,
+    normalize_axis,
     reshape,
     transpose,
 )
@@ -59,9 +59,9 @@ def expand_dims(x: Any, axis: int) -> Variable:
     (2, 3, 1)
     """
     x = as_operand("expand_dims", x)
-    if not -x.ndim - 1 <= axis <= x.ndim:
+    if is_int(axis) and not -x.ndim - 1 <= axis <= x.ndim:
         raise ValueError(f"expand_dims: axis {axis} is out of bounds for a result of {x.ndim + 1} axes (x {x.shape})")
-    position = axis % (x.ndim + 1)
+    position = normalize_axis("expand_dims", axis, x.ndim + 1)
     return reshape(x, (*x.shape[:position], 1, *x.shape[position:]))
 
 
@@ -115,7 +115,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Variable:
     (4, 3, 2)
     """
     x = as_operand("swapaxes", x)
-    (i,), (j,) = _axes("swapaxes", x, axis1), _axes("swapaxes", x, axis2)
+    i, j = normalize_axis("swapaxes", axis1, x.ndim), normalize_axis("swapaxes", axis2, x.ndim)
     order = list(range(x.ndim))
     order[i], order[j] = j, i
     return transpose(x, order)
@@ -185,7 +185,7 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Variable:
             raise ValueError(
                 f"stack: expected arrays of one shape, got {xs[0].shape} first and {x.shape} as number {i}"
             )
-    (axis,) = normalize_axes("stack", axis, xs[0].ndim + 1)
+    axis = normalize_axis("stack", axis, xs[0].ndim + 1)
     return concat([expand_dims(x, axis) for x in xs], axis)
 
 
@@ -201,8 +201,7 @@ def _check_concat(xs: Sequence[Any], axis: Any) -> None:
     first = xs[0]
     if first.ndim == 0:
         raise ValueError("concat: 0-dimensional arrays have no axis to be joined along; use stack")
-    check_axis("concat", first, axis)
-    axis %= first.ndim
+    axis = normalize_axis("concat", axis, first.ndim)
     others = first.shape[:axis], first.shape[axis + 1 :]
     for i, x in enumerate(xs):
         if x.ndim != first.ndim or (x.shape[:axis], x.shape[axis + 1 :]) != others:
@@ -234,7 +233,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Variable]:
     [variable([1.]), variable([2. 3. 4.])]
     """
     x = as_operand("split", x)
-    (axis,) = _axes("split", x, axis)
+    axis = normalize_axis("split", axis, x.ndim)
     parts = Split(_boundaries(x.shape[axis], indices_or_sections, f"axis {axis} of x {x.shape}"), axis)(x)
     return parts if isinstance(parts, list) else [parts]
 
@@ -281,11 +280,14 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Variable:
     variable([1. 1. 2. 2.])
     """
     x, axis = _flat_without_axis("repeat", x, axis)
-    counts = np.asarray(as_ints("repeat", "repeats", repeats))
+    counts = np.asarray(as_ints("repeat", "repeats", repeats), dtype=int)
     size = x.shape[axis]
     if counts.size not in (1, size) or counts.min(initial=0) < 0:
         raise ValueError(f"repeat: repeats must be a count, or {size} of them, none negative, got {repeats!r:.60}")
-    return take(x, np.repeat(np.arange(size), counts if counts.size == size else counts[0]), axis)
+    if counts.size == 1:
+        copies = tile(expand_dims(x, axis + 1), (int(counts[0]),) + (1,) * (x.ndim - axis - 1))
+        return reshape(copies, (*x.shape[:axis], size * int(counts[0]), *x.shape[axis + 1 :]))
+    return take(x, np.repeat(np.arange(size), counts), axis)
 
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Variable:
@@ -309,18 +311,26 @@ def _flat_without_axis(operation: str, x: Any, axis: Any) -> tuple[Variable, int
     x = as_operand(operation, x)
     if axis is None:
         return reshape(x, (-1,)), 0
-    (axis,) = _axes(operation, x, axis)
-    return x, axis
+    return x, normalize_axis(operation, axis, x.ndim)
 
 
 def as_indices(what: str, ids: Any) -> Any:
     """Return integers, a number, a list, an array or a Variable, as a plain array. Raises TypeError for others."""
     ids = cuda.plain(ids)
     if not cuda.is_array(ids):
-        ids = np.asarray(ids) if np.size(ids) else np.zeros(np.shape(ids), int)
+        ids = _rectangular(f"{what} must be integers", ids)
+        ids = ids if ids.size else ids.astype(int)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"{what} must be integers, got {ids.dtype}")
     return ids
+
+
+def _rectangular(expected: str, x: Any) -> Any:
+    """Make an array of nested lists. Raises ValueError when they are ragged."""
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"{expected}, got lists of different lengths: {x!r:.60}") from None
 
 
 def check_range(error: type[Exception], what: str, ids: Any, size: int, lowest: int = 0) -> None:
@@ -364,6 +374,8 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
     variable([3. 2. 1. 2. 3. 2. 1.])
     """
     x = as_operand("pad", x)
+    if isinstance(constant_values, Variable):
+        raise TypeError("pad: constant_values receives no gradient; give a number or an array, not a Variable")
     widths = _pad_widths(x, pad_width)
     if mode == "constant":
         return Pad(widths, constant_values)(x)
@@ -379,11 +391,13 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
 
 def _pad_widths(x: Variable, pad_width: Any) -> list[tuple[int, int]]:
     expected = f"pad_width must be an int, a pair (before, after), or one pair for each of the {x.ndim} axes of x"
-    given = np.asarray(pad_width)
+    given = _rectangular(f"pad: {expected}", pad_width)
     if given.dtype.kind not in "iu":
         raise TypeError(f"pad: {expected}, got {pad_width!r:.60}")
     if given.shape not in ((), (1,), (2,), (1, 1), (1, 2), (x.ndim, 1), (x.ndim, 2)):
         raise ValueError(f"pad: {expected} {x.shape}, got {pad_width!r:.60}")
+    if x.ndim == 0:
+        raise ValueError("pad: x is 0-dimensional, and has no sides")
     if given.min(initial=0) < 0:
         raise ValueError(f"pad: pad_width must be at least 0, got {pad_width!r:.60}")
     return [(int(before), int(after)) for before, after in np.broadcast_to(given, (x.ndim, 2))]

@@ -110,6 +110,7 @@ def normal(*shape: int) -> np.ndarray:
 
 def uniform(*shape: int) -> np.ndarray:
     """Draw a float64 array of `shape` uniformly from [0, 1), as `np.random.rand` does."""
+    # A replay that draws more often than the recording did goes on from where it stands.
     place = next(_tapes.replaying[-1], None) if _tapes.replaying else None
     if place is not None:
         _go_to(place)

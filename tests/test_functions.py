@@ -585,3 +585,127 @@ def test_probabilities_may_stray_by_rounding():
 
 def test_clip_of_integers_without_a_bound_stays_integer():
     np.testing.assert_array_equal(F.clip(np.array([1, 5]), None, 3).data, np.array([1, 3]), strict=True)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Numbers that are large, small, or of few bits
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1e3, 1e5, 1e30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_log_softmax_is_as_precise_for_large_scores_as_for_small(size, dtype):
+    x = Variable(np.array([[size, -size, size]], dtype))
+    losses = [F.cross_entropy(x, np.array([0])), F.softmax_cross_entropy(x, np.array([0])), -F.log_softmax(x)[0, 0]]
+    for loss in losses:
+        x.cleargrad()
+        loss.backward()
+        np.testing.assert_allclose(loss.data, np.log(2), rtol=1e-6)
+        np.testing.assert_allclose(x.grad.data, [[-0.5, 0, 0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logsumexp_has_the_gradient_of_softmax_for_large_numbers_too(dtype):
+    x = Variable(np.array([1e30, -1e30, 1e30], dtype))
+    F.logsumexp(x).backward()
+    np.testing.assert_array_equal(x.grad.data, np.array([0.5, 0, 0.5], dtype))
+
+
+@pytest.mark.parametrize(("dtype", "x"), [(np.float32, -80.0), (np.float64, -700.0)])
+def test_the_tail_of_a_sigmoid_is_not_cut_off(dtype, x):
+    x = Variable(np.array(x, dtype))
+    y = F.sigmoid(x)
+    F.log(y).backward()
+    np.testing.assert_allclose(y.data, np.exp(np.float64(x.data)), rtol=1e-5)
+    np.testing.assert_allclose(x.grad.data, 1.0)
+    np.testing.assert_allclose(F.silu(x).data, x.data * np.exp(np.float64(x.data)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda: F.softmax(np.array([[-128, 127]], np.int8)), [[0, 1]]),
+        (lambda: F.softplus(np.array([100], np.int8), 2), [100]),
+        (lambda: F.hard_swish(np.array([127], np.int8)), [127]),
+        (lambda: F.prelu(np.array([-100], np.int8), 2), [-200]),
+        (lambda: F.l1_loss(np.array([0], np.uint8), np.array([1], np.uint8)), 1),
+        (lambda: F.huber_loss(np.array([0], np.uint8), np.array([200], np.uint8)), 199.5),
+    ],
+)
+def test_small_integers_do_not_overflow(call, expected):
+    y = call()
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y.data, expected, atol=1e-50)
+
+
+@pytest.mark.parametrize("n", [3, 41, 49, 98, 103, 1000])
+def test_the_mean_of_ones_is_one(n):
+    assert float(F.mean(np.ones(n))) == 1.0
+    assert float(F.var(np.full(n, 3.0))) == 0.0
+    np.testing.assert_array_equal(F.layer_norm(np.full((1, n), 123456.0), n).data, np.zeros((1, n)))
+
+
+def test_a_norm_below_one_has_finite_gradients_at_zero():
+    x = Variable(np.array([0.0, 1.0, -2.0]))
+    F.norm(x, 0.5).backward(create_graph=True)
+    gx = x.grad
+    x.cleargrad()
+    gx.sum().backward()
+    assert np.isfinite(gx.data).all()
+    assert gx.data[0] == 0.0
+    assert np.isfinite(x.grad.data).all()
+
+
+def test_a_lone_number_of_numpys_keeps_its_dtype():
+    assert F.sqrt(np.float32(2)).dtype == np.float32
+    assert (Variable(np.ones(3, np.float32)) * np.float64(2)).dtype == np.float32
+
+
+def test_a_mask_does_not_promote_the_scores():
+    x = np.ones((2, 3), np.float32)
+    y = F.scaled_dot_product_attention(x, x, x, np.where(np.eye(2) > 0, 0.0, -np.inf))
+    assert y.dtype == np.float32
+
+
+W3 = Variable(np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: F.pad(A, 1, constant_values=Variable(np.ones(()))),
+            TypeError,
+            "pad: constant_values receives",
+        ),
+        (lambda: F.cross_entropy(X, LABELS, weight=W3), TypeError, "cross_entropy: weight receives no gradient"),
+        (lambda: F.softplus(A, W3), TypeError, "softplus: beta must be a number, got Variable"),
+        (lambda: F.leaky_relu(A, None), TypeError, "leaky_relu: slope must be a number, got NoneType"),
+        (lambda: F.huber_loss(A, A, "mean"), TypeError, "huber_loss: delta must be a number, got str"),
+        (lambda: F.layer_norm(A, 3, eps=-1.0), ValueError, "layer_norm: eps must be at least 0, got -1.0"),
+        (
+            lambda: F.kl_divergence(A, -np.abs(A)),
+            ValueError,
+            "kl_divergence: t must be probabilities, at least 0, got -",
+        ),
+        (
+            lambda: F.scaled_dot_product_attention(A, A, A, np.eye(2, dtype=int)),
+            TypeError,
+            "scaled_dot_product_attention: attn_mask must be booleans, .* got int64",
+        ),
+        (lambda: F.concat([A, A], axis=None), TypeError, "concat: axis must be an int, got None"),
+        (lambda: F.stack([A, A], axis=(0,)), TypeError, r"stack: axis must be an int, got \(0,\)"),
+        (lambda: F.split(A, 2, axis=(0, 1)), TypeError, r"split: axis must be an int, got \(0, 1\)"),
+        (lambda: F.expand_dims(A, True), TypeError, "expand_dims: axis must be an int, got True"),
+        (lambda: F.one_hot(LABELS, 3.0), ValueError, "one_hot: num_classes must be an int"),
+        (lambda: F.pad(A, [(1, 2), (3,)]), ValueError, "pad: pad_width must be .* lists of different lengths"),
+        (lambda: F.pad(np.array(1.0), 1), ValueError, "pad: x is 0-dimensional"),
+        (lambda: F.maximum(np.ones(2, np.int8), 300), ValueError, "maximum: the number 300 is out of bounds for int8"),
+        (lambda: F.einsum("ii->i", np.ones((1, 3))), ValueError, "einsum: 'i' of 'ii->i' is 1 long and 3 long"),
+        (lambda: F.tensordot(A, A, (None, None)), TypeError, "tensordot: axes must be an int or a pair"),
+        (lambda: W3.register_hook("x"), TypeError, "register_hook: expected a function of the gradient, got str"),
+    ],
+)
+def test_what_a_slip_of_the_pen_makes_is_refused_by_name(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()

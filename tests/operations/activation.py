@@ -26,7 +26,7 @@ def gelu(x, approximate="none"):
 
 
 def prelu(x, W):
-    return np.where(x > 0, x, x * (W.reshape((-1,) + (1,) * (x.ndim - 2)) if W.size > 1 else W.reshape(())))
+    return np.where(x > 0, 1.0 * x, x * (W.reshape((-1,) + (1,) * (x.ndim - 2)) if W.size > 1 else W.reshape(())))
 
 
 def torch_softmax(name):
@@ -97,7 +97,7 @@ ROWS = [
         on(np.array(-2.0)),
         on(A[:0]),
         torch="softplus",
-        bad=[refuses("beta must be above 0, got 0", A, beta=0)],
+        bad=[refuses("beta must be above 0 and finite, got 0", A, beta=0)],
     ),
     unary("hard_swish", lambda x: x * np.clip(x + 3, 0, 6) / 6, low=-5.0, high=5.2, torch="hardswish"),
     row(

@@ -184,7 +184,8 @@ ROWS = [
         integers=False,  # integers of x's shape are no probabilities
         bad=[
             refuses(
-                "expected x (N, C, ...) and t (N, ...), or probabilities of x's shape, got x (4, 3) and t (3,)",
+                "expected x (N, C, ...) and integer labels t (N, ...), or probabilities, floats, of x's shape, "
+                "got x (4, 3) and t (3,)",
                 X,
                 LABELS[:3],
             ),
@@ -202,7 +203,8 @@ ROWS = [
             refuses("labels must lie in 0..2, got 3 at index 3", X, np.array([0, 1, 2, 3])),
             refuses("labels must lie in 0..2, got -1 at index 1", X, np.array([0, -1, 2, 1])),
             refuses(
-                "expected x (N, C, ...) and t (N, ...), or probabilities of x's shape, got x (3,) and t (1,)",
+                "expected x (N, C, ...) and integer labels t (N, ...), or probabilities, floats, of x's shape, "
+                "got x (3,) and t (1,)",
                 X[0],
                 LABELS[:1],
             ),
@@ -222,7 +224,7 @@ ROWS = [
         torch="nll_loss",
         bad=[
             refuses(
-                "expected x (N, C, ...) and t (N, ...), or probabilities of x's shape, got x (4, 3) and t (3,)",
+                "expected x (N, C, ...) and integer labels t (N, ...), got x (4, 3) and t (3,)",
                 X,
                 LABELS[:3],
             ),
@@ -233,15 +235,13 @@ ROWS = [
                 np.full(4, -100),
             ),
             refuses("labels must lie in 0..2, got 3 at index 3", X, np.array([0, 1, 2, 3])),
-            refuses(
-                "expected x (N, C, ...) and t (N, ...), or probabilities of x's shape, got x (4, 3) and t (4, 3)", X, Q
-            ),
+            refuses("expected x (N, C, ...) and integer labels t (N, ...), got x (4, 3) and t (4, 3)", X, Q),
             refuses("expected Variables, arrays or numbers, got list [2, 0, 1, 2]", X, [2, 0, 1, 2], error=TypeError),
         ],
     ),
     row(
         "l1_loss",
-        lambda x, t, reduction="mean": reduced(np.abs(x - t), reduction),
+        lambda x, t, reduction="mean": reduced(np.abs(x - 1.0 * t), reduction),
         on(A, B),
         on(A, B, reduction="sum"),
         on(A, B, reduction="none"),
@@ -283,8 +283,8 @@ ROWS = [
         bad=[
             refuses("expected x and t of one shape, got x (2, 3) and t (3,)", A, B[0]),
             refuses("reduction must be 'batchmean', 'mean', 'sum' or 'none', got 'average'", A, B, reduction="average"),
-            refuses("there is nothing to average, shape (0, 3)", A[:0], B[:0]),
-            refuses("expected at least one axis, got 0-dimensional x and t", np.array(-1.0), np.array(0.5)),
+            refuses("there is no row to average over, shape (0, 3)", A[:0], B[:0]),
+            refuses("there is no row to average over, shape ()", np.array(-1.0), np.array(0.5)),
         ],
     ),
     row(
