@@ -12,6 +12,7 @@ import builtins
 import collections
 import contextlib
 import copy as copying
+import functools
 import heapq
 import itertools
 import math
@@ -452,7 +453,7 @@ def as_array(x: Any, array_module: Any = np) -> Any:
     >>> as_array(2.0)
     array(2.)
     """
-    return array_module.array(x) if _is_number(x) else x
+    return x if isinstance(x, np.ndarray) or not _is_number(x) else array_module.array(x)
 
 
 def as_variable(obj: Any) -> Variable:
@@ -469,7 +470,7 @@ def setup_variable() -> None:
 
 
 def _is_number(x: Any) -> bool:
-    return np.isscalar(x) and not isinstance(x, (str, bytes))
+    return isinstance(x, (int, float)) or (np.isscalar(x) and not isinstance(x, (str, bytes)))
 
 
 def is_int(x: Any) -> bool:
@@ -536,17 +537,29 @@ class Function:
     def __call__(self, *inputs: Any) -> Any:
         # A Function that is called again records a node of its own; the first call keeps its state and `creator`.
         node = self if self.inputs is None else copying.copy(self)
-        variables = [x if isinstance(x, Variable) else _constant(node.operation, x, inputs) for x in inputs]
-        arrays = _gate(node.operation, variables)
+        variables, arrays = [], []
+        for x in inputs:
+            if not isinstance(x, Variable):
+                x = _constant(node.operation, x, inputs)
+            variables.append(x)
+            arrays.append(x.data)
+        for array in arrays:
+            if type(array) is not np.ndarray or array.dtype is not arrays[0].dtype:
+                arrays = _gate(node.operation, variables)  # NumPy's arrays of one dtype pass as they are
+                break
         try:
             ys = node.forward(*arrays)
         except (AttributeError, TypeError) as error:
             _explain_none(node.operation, arrays, error)
             raise
-        outputs = [_output(node, y, arrays) for y in (ys if isinstance(ys, tuple) else (ys,))]
+        outputs = []
+        for y in ys if isinstance(ys, tuple) else (ys,):
+            outputs.append(_output(node, y, arrays))
         if _modes.enable_backprop:
-            if any(x.requires_grad for x in variables):
-                node._record(variables, outputs)
+            for x in variables:
+                if x.requires_grad:
+                    node._record(variables, outputs)
+                    break
             else:
                 for y in outputs:
                     y.requires_grad = False  # what was made of constants is one
@@ -555,14 +568,21 @@ class Function:
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _record(self, inputs: list[Variable], outputs: list[Variable]) -> None:
+        # Loops, here and in __call__: on lists this short a comprehension takes twice as long (before Python 3.12).
         self.inputs = inputs
-        self.outputs = [weakref.ref(y) for y in outputs]  # weak: the graph points from results to causes only
-        self.generation = max(x.generation for x in inputs)
-        self._number = next_number()  # counts the Functions recorded, and so tells which of two is older
+        self.outputs = []
+        self.generation = -1
+        self._number = next(_numbers)  # counts the Functions recorded, and so tells which of two is older
         # The arrays may be gone when gradients come back, so their kinds are noted now.
-        self._input_kinds = [None if x.data is None else (x.data.shape, x.data.dtype) for x in inputs]
-        self._output_kinds = [(y.data.shape, y.data.dtype) for y in outputs]
+        self._input_kinds: list[Any] = []
+        self._output_kinds: list[Any] = []
+        for x in inputs:
+            self._input_kinds.append(None if x.data is None else (x.data.shape, x.data.dtype))
+            if x.generation > self.generation:
+                self.generation = x.generation
         for y in outputs:
+            self.outputs.append(weakref.ref(y))  # weak: the graph points from results to causes only
+            self._output_kinds.append((y.data.shape, y.data.dtype))
             y.set_creator(self)
 
 
@@ -586,21 +606,28 @@ def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
 
 def _constant(operation: str, x: Any, others: Sequence[Any]) -> Variable:
     if _is_number(x):
-        x = _number_like(operation, x, [cuda.plain(other) for other in others])
-    if x is not None and not cuda.is_array(x):
+        x = _number_like(operation, x, others)
+    elif x is not None and not cuda.is_array(x):
         raise TypeError(f"{operation}: expected Variables, arrays or numbers, got {type(x).__name__} {x!r:.60}")
     constant = Variable(x)
     constant.requires_grad = False
     return constant
 
 
-def _number_like(operation: str, number: Any, others: list[Any]) -> Any:
+def _number_like(operation: str, number: Any, others: Sequence[Any]) -> Any:
     """Make an array of a number, of the dtype the other arrays ask for: float32 * 2.0 is float32, int * 0.5 float64."""
-    arrays = [x for x in others if cuda.is_array(x)]
+    arrays = []
+    for x in others:
+        if isinstance(x, Variable):
+            x = x.data
+        if x is not number and cuda.is_array(x):
+            arrays.append(x)
     if not arrays:
         return np.array(number)
     number = as_python_number(number)
-    dtype = np.result_type(*(x.dtype for x in arrays), number)
+    dtype = arrays[0].dtype
+    if len(arrays) > 1 or dtype.kind != "f" or not isinstance(number, (int, float)):
+        dtype = np.result_type(*(x.dtype for x in arrays), number)
     try:
         return cuda.get_array_module(arrays[0]).array(number, dtype)
     except OverflowError:
@@ -662,13 +689,19 @@ def _explain_none(operation: str, arrays: list[Any], error: Exception) -> None:
 
 
 def _output(func: Function, y: Any, arrays: list[Any]) -> Variable:
-    y = as_array(y)
-    if not cuda.is_array(y):
-        name = type(func).__name__
-        raise TypeError(f"{name}.forward: must return an array or a tuple of arrays, got {type(y).__name__}")
+    if type(y) is not np.ndarray:
+        if isinstance(y, np.number):  # what NumPy makes of 0-dimensional arrays
+            y = np.asarray(y)
+        elif not cuda.is_array(y := as_array(y)):
+            name = type(func).__name__
+            raise TypeError(f"{name}.forward: must return an array or a tuple of arrays, got {type(y).__name__}")
     variable = Variable(y)
-    if not any(y is x for x in arrays):
-        variable._made_in = _modes.backward_pass
+    if (backward_pass := _modes.backward_pass) is not None:
+        for x in arrays:
+            if x is y:
+                break
+        else:
+            variable._made_in = backward_pass
     return variable
 
 
@@ -689,26 +722,43 @@ def backpropagate(
     What is left at the end is returned: the gradients of the leaves, each in memory of its own.
     """
     borrowed = set(gradients)  # whose gradient so far is an array that somebody else may hold too
+    totals: set[Variable] = set()  # whose gradient is a sum made here, which nobody else holds
+    in_place = not _modes.enable_backprop and _modes.observer is None
     queue = _Queue(route)
     for root in gradients:
         queue.push(root)
-    while queue:
+    while queue.heap:
         node = queue.pop()
         gys = _take_output_gradients(node, gradients, keep)
-        gxs = _input_gradients(node, gys)
-        holders = collections.Counter((*gys, *node.inputs, *gxs))
-        for x, gx in zip(node.inputs, gxs, strict=True):
-            if gx is None or (route is not None and x not in route.through):
+        pairs = _input_gradients(node, gys)
+        holders = None
+        for x, gx in pairs:
+            if route is not None and x not in route.through:
                 continue
-            if x in gradients:
-                gradients[x] = gradients[x] + gx  # never in place: another node may hold either
-                borrowed.discard(x)
-            else:
+            if x not in gradients:
                 gradients[x] = gx
-                if x.creator is None and holders[gx] > 1:
-                    borrowed.add(x)
-            queue.push(x)
+                queue.push(x)
+                if x.creator is None:
+                    holders = holders or collections.Counter((*gys, *node.inputs, *(gx for _, gx in pairs)))
+                    if holders[gx] > 1:
+                        borrowed.add(x)
+            elif in_place and x in totals:
+                gradients[x] = _add_in_place(gradients[x], gx)
+            else:
+                gradients[x] = gradients[x] + gx  # not in place: another node may hold either
+                totals.add(x)
+    borrowed -= totals
+    if route is not None and route.ends:
+        return gradients  # they go on, in whatever memory, to the pass that asked
     return {leaf: _own(gx, leaf in borrowed) for leaf, gx in gradients.items()}
+
+
+def _add_in_place(total: Variable, gx: Variable) -> Variable:
+    """Return total + gx, without a new array where the old one serves, and without an operation."""
+    if total.data.shape != gx.data.shape or total.data.dtype != gx.data.dtype:
+        return total + gx
+    total.data += gx.data
+    return total
 
 
 def _own(gradient: Variable, borrowed: bool) -> Variable:
@@ -736,10 +786,10 @@ class Route:
     """
 
     def __init__(self, outputs: Sequence[Variable], inputs: Sequence[Variable], stop: bool) -> None:
-        ends = set(inputs) if stop else set()
+        self.ends = set(inputs) if stop else set()
         self.through = set(inputs)  # the Variables whose gradients are needed
         self.nodes: set[Any] = set()  # the Functions between them
-        for node in reversed(list(nodes_behind(outputs, lambda x: x in ends))):
+        for node in reversed(list(nodes_behind(outputs, lambda x: x in self.ends))):
             needed = [x for x in node.inputs if x in self.through or x.creator in self.nodes]
             if needed:
                 self.nodes.add(node)
@@ -754,7 +804,7 @@ def nodes_behind(outputs: Sequence[Variable], is_end: Callable[[Variable], bool]
         for x in waiting:
             if not is_end(x):
                 queue.push(x)
-        if not queue:
+        if not queue.heap:
             return
         node = queue.pop()
         yield node
@@ -774,72 +824,74 @@ class _Queue:
     """Functions still to visit, each once, newest generation first."""
 
     def __init__(self, route: Route | None) -> None:
-        self._heap: list[tuple[int, int, Any]] = []
+        self.heap: list[tuple[int, int, Any]] = []
         self._seen: set[Any] = set()
-        self._order = itertools.count()  # breaks ties, so that Functions themselves are never compared
         self._route = route
-
-    def __bool__(self) -> bool:
-        return bool(self._heap)
 
     def push(self, x: Variable) -> None:
         """Line up the Function that made `x`, if one did and it lies on the way."""
         node = x.creator
         if node is not None and node not in self._seen and (self._route is None or node in self._route.nodes):
             self._seen.add(node)
-            heapq.heappush(self._heap, (-node.generation, next(self._order), node))
+            # How many were seen breaks ties, so that Functions themselves are never compared.
+            heapq.heappush(self.heap, (-node.generation, len(self._seen), node))
 
     def pop(self) -> Any:
-        return heapq.heappop(self._heap)[-1]
+        return heapq.heappop(self.heap)[-1]
 
 
 def _take_output_gradients(
     node: Any, gradients: dict[Variable, Variable], keep: Callable[[Variable, Variable | None], None]
 ) -> list[Variable]:
     """Take the gradients of a node's outputs out of the pass; an output that nobody used receives zeros."""
-    gys = []
-    for reference, (shape, dtype) in zip(node.outputs, node._output_kinds, strict=True):
+    gys: list[Any] = []
+    for reference in node.outputs:
         y = reference()
         gy = None if y is None else gradients.pop(y, None)
         if gy is not None and y._hooks:
             gy = run_hooks(y, gy)
         if y is not None:
             keep(y, gy)
-        gys.append((gy, shape, dtype))
-    xp = next(cuda.get_array_module(gy.data) for gy, _, _ in gys if gy is not None)
-    return [Variable(xp.zeros(shape, dtype)) if gy is None else gy for gy, shape, dtype in gys]
+        gys.append(gy)
+    if len(gys) == 1:
+        return gys
+    xp = next(cuda.get_array_module(gy.data) for gy in gys if gy is not None)
+    kinds = node._output_kinds
+    return [Variable(xp.zeros(*kind)) if gy is None else gy for gy, kind in zip(gys, kinds, strict=True)]
 
 
-def _input_gradients(node: Any, gys: list[Variable]) -> list[Variable | None]:
-    """Run a node's backward and check what it returned: one gradient or None for each input, of the input's shape."""
+def _input_gradients(node: Any, gys: list[Variable]) -> list[tuple[Variable, Variable]]:
+    """Run a node's backward, check what it returned, and pair each input that needs a gradient with its own."""
     observer = _modes.observer
     gxs = node.backward(*gys) if observer is None else observer.run_backward(node, gys)
-    gxs = list(gxs) if isinstance(gxs, (tuple, list)) else [gxs]
-    missing = len(node.inputs) - len(gxs)
-    if missing < 0 and any(gx is not None for gx in gxs[missing:]):
+    if not isinstance(gxs, (tuple, list)):
+        gxs = (gxs,)
+    inputs = node.inputs
+    if len(gxs) > len(inputs) and any(gx is not None for gx in gxs[len(inputs) :]):
         raise ValueError(
-            f"{type(node).__name__}.backward: returned {len(gxs)} gradients for {len(node.inputs)} inputs; "
+            f"{type(node).__name__}.backward: returned {len(gxs)} gradients for {len(inputs)} inputs; "
             "return one for each input, in their order"
         )
-    gxs += [None] * missing
-    return [
-        None if gx is None or not x.requires_grad else _fit(node, gx, *kind)
-        for x, gx, kind in zip(node.inputs, gxs, node._input_kinds, strict=False)
-    ]
+    pairs = []
+    for i, gx in enumerate(gxs):
+        if gx is not None and inputs[i].requires_grad:
+            pairs.append((inputs[i], _fit(node, gx, node._input_kinds[i])))
+    return pairs
 
 
-def _fit(node: Any, gx: Any, shape: tuple[int, ...], dtype: Any) -> Variable:
+def _fit(node: Any, gx: Any, kind: tuple[tuple[int, ...], Any]) -> Variable:
     """Give a gradient its input's shape and dtype: what broadcasting spread out in forward is summed here."""
-    gx = as_array(gx)
-    if cuda.is_array(gx):
-        gx = Variable(gx)
+    shape, dtype = kind
     if not isinstance(gx, Variable):
-        raise TypeError(f"{type(node).__name__}.backward: must return Variables or arrays, got {type(gx).__name__}")
-    if gx.shape != shape:
+        gx = as_array(gx)
+        if not cuda.is_array(gx):
+            raise TypeError(f"{type(node).__name__}.backward: must return Variables or arrays, got {type(gx).__name__}")
+        gx = Variable(gx)
+    if gx.data.shape != shape:
         gx = _fit_shape(node, gx, shape)
     if dtype.kind != "f":
         dtype = gx.dtype if gx.dtype.kind == "f" else np.dtype(np.float64)
-    return gx if gx.dtype == dtype else astype(gx, dtype)
+    return gx if gx.data.dtype == dtype else astype(gx, dtype)
 
 
 def _fit_shape(node: Any, gx: Variable, shape: tuple[int, ...]) -> Variable:
@@ -876,6 +928,7 @@ def check_broadcast(name: str, x0: Any, x1: Any) -> None:
         _check_shapes_broadcast(name, x0.shape, x1.shape)
 
 
+@functools.lru_cache(maxsize=1024)  # np.broadcast_shapes takes longer than a small sum; what raises is not kept
 def _check_shapes_broadcast(name: str, shape0: tuple[int, ...], shape1: tuple[int, ...]) -> None:
     try:
         np.broadcast_shapes(shape0, shape1)
@@ -1438,7 +1491,7 @@ def matmul(x: Any, W: Any) -> Variable:
 
 
 def _swap_last_axes(x: Variable) -> Variable:
-    return transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+    return transpose(x) if x.ndim == 2 else transpose(x, (*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
 
 
 def check_product(name: str, x: Any, W: Any) -> None:
@@ -1448,7 +1501,8 @@ def check_product(name: str, x: Any, W: Any) -> None:
     rows = W.shape[-2] if W.ndim > 1 else W.shape[0]
     if x.shape[-1] != rows:
         raise ValueError(f"{name}: W takes {rows} features but x has {x.shape[-1]} (x {x.shape}, W {W.shape})")
-    _check_shapes_broadcast(f"{name}: batches", x.shape[:-2], W.shape[:-2])
+    if x.ndim > 2 or W.ndim > 2:
+        _check_shapes_broadcast(f"{name}: batches", x.shape[:-2], W.shape[:-2])
 
 
 # What NumPy may do with a Variable's array: there is no graph to lose.

@@ -62,7 +62,7 @@ def get_array_module(x: Any) -> Any:
     >>> get_array_module(np.zeros(3)).__name__
     'numpy'
     """
-    return sys.modules["cupy"] if _is_cupy_array(plain(x)) else np
+    return sys.modules["cupy"] if "cupy" in sys.modules and _is_cupy_array(plain(x)) else np
 
 
 def check_same_device(operation: str, arrays: list[Any]) -> None:

@@ -396,8 +396,9 @@ def test_operands_that_are_no_arrays_are_refused(name, binary, other):
 
 @pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow"])
 def test_shapes_that_cannot_broadcast_are_both_named(name):
-    with pytest.raises(ValueError, match=rf"^{name}: shapes \(2, 3\) and \(2,\) cannot broadcast"):
-        getattr(core, name)(Variable(np.ones((2, 3))), Variable(np.ones(2)))
+    for _ in range(2):  # shapes that broadcast are remembered
+        with pytest.raises(ValueError, match=rf"^{name}: shapes \(2, 3\) and \(2,\) cannot broadcast"):
+            getattr(core, name)(Variable(np.ones((2, 3))), Variable(np.ones(2)))
 
 
 def test_a_variable_without_data_is_named():
@@ -471,6 +472,13 @@ F32, F64, I64 = np.ones(2, np.float32), np.ones(2), np.ones(2, np.int64)
 def test_result_dtype_from_either_side(name, binary, data, other, dtype):
     assert binary(Variable(data), other).dtype == dtype
     assert binary(other, Variable(data)).dtype == dtype
+
+
+@pytest.mark.parametrize("number", [2, 2.0, np.float32(2.0), True])
+def test_a_number_takes_its_dtype_from_all_that_stand_beside_it(number):
+    y = Join()(Variable(F32), F64, number)
+    assert y.creator.inputs[2].dtype == np.float64
+    assert Join()(F32, Variable(np.ones(2, np.float16)), number).creator.inputs[2].dtype == np.float32
 
 
 def test_integers_stay_integers_among_themselves():
@@ -1135,6 +1143,38 @@ def test_an_array_kept_by_a_function_does_not_become_a_leafs_gradient(wrap):
     f()(x).backward()
     x.grad.data *= 10
     np.testing.assert_array_equal(kept, [1.0, 1.0])
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("ones", [np.ones(()), np.ones(2), np.ones((2, 3)).T], ids=["number", "vector", "transposed"])
+def test_gradients_that_add_up_change_none_that_others_hold(ones, backwards, create_graph):
+    x, w = Variable(ones.copy()), Variable(ones.copy())
+    seen = []
+    t = x * 1.0
+    p = t + w  # hands the sum of its gradients to both
+    p.register_hook(seen.append)
+    terms = [p * 2.0, p * 3.0, p * 4.0, t * 10.0, t * 100.0, t * 1000.0, x * 1e4, x * 1e5, x * 1e6]
+    y = Join()(*(reversed(terms) if backwards else terms))
+    y.backward(retain_grad=True, create_graph=create_graph)
+    gradients = [seen[0], p.grad, w.grad, t.grad, x.grad]
+    for gradient, expected in zip(gradients, [9.0, 9.0, 9.0, 1119.0, 1111119.0], strict=True):
+        np.testing.assert_array_equal(gradient.data, np.array(ones * expected), strict=True)
+    for leaf in (w, x):
+        assert leaf.grad.data.flags.c_contiguous
+        others = [gradient for gradient in gradients if gradient is not leaf.grad]
+        assert not any(np.shares_memory(leaf.grad.data, other.data) for other in others)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (0, 2, 1)])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_gradients_of_different_dtypes_add_up_in_the_wider_one(shape, order):
+    x = Variable(np.ones(shape, np.int64))  # a floating Variable receives gradients of its own dtype only
+    third = np.full(shape, 1 / 3)
+    dtypes = np.array([np.float32, np.float32, np.float64])[list(order)]
+    Join()(*[backward_returning(lambda gy, d=d: third.astype(d))()(x) for d in dtypes]).backward()
+    assert x.grad.dtype == np.float64
+    np.testing.assert_allclose(x.grad.data, 1 / 3 + 2 * float(np.float32(1 / 3)), rtol=1e-15)
 
 
 def test_a_leaf_whose_data_is_transposed_still_gets_a_contiguous_gradient():

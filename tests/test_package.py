@@ -27,7 +27,7 @@ def words(text):
 
 # From the ground up: a module imports only those that stand before it.
 ORDER = words("""
-    cuda files random core_simple kernels.reference kernels core functions_elementwise functions_shape
+    cuda files random core_simple kernels.reference kernels.blocked kernels core functions_elementwise functions_shape
     functions_product functions_reduction functions_activation functions_norm functions_attention functions_conv
     functions_resize functions_loss functions
     derivatives anomaly serializers download layout drawing
