@@ -25,6 +25,7 @@ import numpy as np
 
 from dezero.kernels import reference
 from dezero.kernels.reference import Pair, col2im, im2col
+from dezero.kernels.sizes import conv_outsize
 
 __all__ = [
     "average_pool",
@@ -78,11 +79,14 @@ class _Windows:
         self.images = min(N, max(1, rows // OH))  # whole images, or
         self.rows = OH if rows >= OH else rows  # some rows of one
         self.length = KH * KW * C
-        self.padded = np.zeros((self.images, H + 2 * PH, W + 2 * PW, C), x.dtype)
+        self.padded = np.zeros((self.images, H + 2 * PH, W + 2 * PW, C), x.dtype) if PH or PW else x
         self.buffer = np.empty(self.images * self.rows * OW * self.length, x.dtype)
 
     def __iter__(self) -> Iterator[tuple[slice, Any]]:
         N, (OH, OW) = len(self.x), self.outsize
+        if (*self.kernel_size, *self.stride, *self.pad) == (1, 1, 1, 1, 0, 0):  # each pixel is a window
+            yield slice(0, N * OH * OW), self.x.reshape(-1, self.length)
+            return
         for n in range(0, N, self.images):
             images = self._pad(self.x[n : n + self.images])
             windows = self._view(images)
@@ -112,10 +116,7 @@ class _Windows:
 
 
 def _conv_outsize(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair) -> Pair:
-    OH, OW = (
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(x.shape[2:], kernel_size, stride, pad, dilation, strict=True)
-    )
+    OH, OW = (conv_outsize(*axis) for axis in zip(x.shape[2:], kernel_size, stride, pad, dilation, strict=True))
     return OH, OW
 
 

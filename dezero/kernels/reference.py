@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from dezero.kernels.sizes import span
+
 Pair = tuple[int, int]
 
 
@@ -30,8 +32,8 @@ def _windows(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair,
     (KH, KW), (SH, SW), (PH, PW), (DH, DW) = kernel_size, stride, pad, dilation
     if PH or PW:
         x = np.pad(x, ((0, 0), (0, 0), (PH, PH), (PW, PW)), constant_values=pad_value)
-    span = DH * (KH - 1) + 1, DW * (KW - 1) + 1
-    return np.lib.stride_tricks.sliding_window_view(x, span, axis=(2, 3))[:, :, ::SH, ::SW, ::DH, ::DW]
+    spans = span(KH, DH), span(KW, DW)
+    return np.lib.stride_tricks.sliding_window_view(x, spans, axis=(2, 3))[:, :, ::SH, ::SW, ::DH, ::DW]
 
 
 def im2col(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair = (1, 1), pad_value: Any = 0) -> Any:
