@@ -22,8 +22,9 @@ setup(
     install_requires=["numpy>=2", "tqdm"],
     extras_require={
         "plot": ["matplotlib>=3.8", "Pillow>=10"],
+        "fast": ["numba>=0.61"],
         "gpu": ["cupy-cuda12x>=13"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "Pillow>=10"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "Pillow>=10", "numba>=0.61"],
     },
     classifiers=[
         "Intended Audience :: Education",

@@ -19,6 +19,10 @@ TORCH = "PyTorch"
 PUBLISHED = "DeZero 0.0.13"
 
 
+# Would change what is measured: how kernels work, and whether an import compiles the package anew.
+CHOICES = ("DEZERO_WINOGRAD", "DEZERO_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+
+
 class Contender(NamedTuple):
     """A name for the table, which library it is (see worker.py), its Python, and what its environment adds."""
 
@@ -30,7 +34,7 @@ class Contender(NamedTuple):
     backend: str = ""
 
     def environment(self) -> dict[str, str]:
-        dropped = {*THREAD_VARIABLES, "PYTHONPATH", backends.VARIABLE}
+        dropped = {*THREAD_VARIABLES, "PYTHONPATH", backends.VARIABLE, *CHOICES}
         inherited = {name: value for name, value in os.environ.items() if name not in dropped}
         return {**inherited, **self.added}
 

@@ -9,8 +9,8 @@ graph of its own, and can be derived again.
 from __future__ import annotations
 
 import builtins
-import collections
 import contextlib
+import contextvars
 import copy as copying
 import functools
 import heapq
@@ -18,22 +18,23 @@ import itertools
 import math
 import re
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy import ndarray
+from numpy import number as numpy_number
 
-from dezero import cuda
+from dezero import cuda, kernels
 
 # ----------------------------------------------------------------------------------------------------------------------
 # 1. Modes
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-class _Modes(threading.local):
-    """The class holds the process's defaults; its one instance holds what this thread has set on top of them."""
+class _Modes:
+    """The class holds the process's defaults; an instance what a thread, or a task, has set on top of them."""
 
     enable_backprop = True
     train = True
@@ -42,12 +43,13 @@ class _Modes(threading.local):
     observer: Any = None  # looks at every operation in both directions: detect_anomaly
 
 
-_modes = _Modes()
+# Read by every operation, and in a third of the time that a threading.local takes. An instance is never changed.
+_modes = contextvars.ContextVar("modes", default=_Modes())  # noqa: B039
 
 
 class _ConfigType(type):
     def __getattr__(cls, name: str) -> Any:
-        return getattr(_modes, name)
+        return getattr(_modes.get(), name)
 
     def __setattr__(cls, name: str, value: Any) -> None:
         setattr(_Modes, _check_mode("Config", name), value)
@@ -57,8 +59,9 @@ class Config(metaclass=_ConfigType):
     """The modes: `Config.enable_backprop`, to record graphs, and `Config.train`, which dropout and batch norm look at.
 
     Reading gives the mode in force in this thread. Assigning sets the whole process's default; `using_config` changes
-    this thread alone, for the length of a `with` block. `Config.recomputing`, to be read only, is True while
-    `checkpoint` repeats a forward pass: what counts calls or keeps running statistics leaves them alone then.
+    this thread alone, or this task of asyncio's, for the length of a `with` block. `Config.recomputing`, to be read
+    only, is True while `checkpoint` repeats a forward pass: what counts calls or keeps running statistics leaves them
+    alone then.
     """
 
 
@@ -83,14 +86,20 @@ def _check_mode(operation: str, name: str) -> str:
 @contextlib.contextmanager
 def mode(name: str, value: Any) -> Iterator[None]:
     """Set one of `_Modes` in this thread, inside a `with` block: those of Config, and those that are not the user's."""
-    own = vars(_modes)
-    before = dict(own)
-    own[name] = value
+    before = vars(_modes.get())
+    _set_modes({**before, name: value})
     try:
         yield
     finally:
-        own.pop(name, None)
-        own.update({name: before[name]} if name in before else {})
+        now = {**vars(_modes.get())}
+        now.pop(name, None)
+        _set_modes({**now, name: before[name]} if name in before else now)
+
+
+def _set_modes(own: dict[str, Any]) -> None:
+    modes = _Modes()
+    vars(modes).update(own)
+    _modes.set(modes)
 
 
 def no_grad() -> contextlib.AbstractContextManager[None]:
@@ -138,6 +147,13 @@ class Variable:
     """
 
     __array_priority__ = 200
+    # For results, which the engine makes without __init__, and whose name and gradient few ask for. What is read often
+    # is set on each all the same: an object's own attribute is found in a third of the time.
+    data: Any
+    name: str | None = None
+    grad: Any = None
+    creator: Function | None = None
+    generation = 0
     requires_grad = True
     _made_in: Any = None  # the backward pass in which an operation made the array anew
     _hooks: dict[int, Callable[[Variable], Any]] | None = None
@@ -147,11 +163,13 @@ class Variable:
             kind = type(data).__name__
             hint = "it is one already" if isinstance(data, Variable) else f"write Variable(np.array({data!r:.60}))"
             raise TypeError(f"Variable: data must be an array, got {kind}; {hint}")
-        self.data: Any = data
+        self.data = data
         self.name = name
-        self.grad: Any = None
-        self.creator: Function | None = None
+        self.grad = None
+        self.creator = None
         self.generation = 0
+        self.requires_grad = True
+        self._hooks = None
 
     # What it holds ----------------------------------------------------------------------------------------------------
 
@@ -277,7 +295,8 @@ class Variable:
 
         with mode("enable_backprop", create_graph), mode("backward_pass", object()):
             for leaf, gradient in backpropagate({self: start}, keep).items():
-                gradient = run_hooks(leaf, gradient)
+                if leaf._hooks:
+                    gradient = run_hooks(leaf, gradient)
                 leaf.grad = gradient if leaf.grad is None else _add_to(leaf, gradient)
 
     def register_hook(self, hook: Callable[[Variable], Any]) -> HookHandle:
@@ -350,7 +369,7 @@ class Variable:
         return (self[i] for i in range(len(self)))
 
     def __neg__(self) -> Variable:
-        return neg(self)
+        return Neg()(self)
 
     def __pos__(self) -> Variable:
         return self
@@ -359,16 +378,16 @@ class Variable:
         return abs(self)
 
     def __add__(self, other: Any) -> Variable:
-        return add(self, other)
+        return _arithmetic(Add, self, other)
 
     def __sub__(self, other: Any) -> Variable:
-        return sub(self, other)
+        return _arithmetic(Sub, self, other)
 
     def __mul__(self, other: Any) -> Variable:
-        return mul(self, other)
+        return _arithmetic(Mul, self, other)
 
     def __truediv__(self, other: Any) -> Variable:
-        return div(self, other)
+        return _arithmetic(Div, self, other)
 
     def __floordiv__(self, other: Any) -> Variable:
         return floor_divide(self, other)
@@ -380,16 +399,16 @@ class Variable:
         return matmul(self, other)
 
     def __radd__(self, other: Any) -> Variable:
-        return add(other, self)
+        return _arithmetic(Add, other, self)
 
     def __rsub__(self, other: Any) -> Variable:
-        return sub(other, self)
+        return _arithmetic(Sub, other, self)
 
     def __rmul__(self, other: Any) -> Variable:
-        return mul(other, self)
+        return _arithmetic(Mul, other, self)
 
     def __rtruediv__(self, other: Any) -> Variable:
-        return div(other, self)
+        return _arithmetic(Div, other, self)
 
     def __rfloordiv__(self, other: Any) -> Variable:
         return floor_divide(other, self)
@@ -535,55 +554,74 @@ class Function:
         raise NotImplementedError(f"{type(self).__name__} has no backward method")
 
     def __call__(self, *inputs: Any) -> Any:
+        modes = _modes.get()
         # A Function that is called again records a node of its own; the first call keeps its state and `creator`.
         node = self if self.inputs is None else copying.copy(self)
-        variables, arrays = [], []
+        variables, arrays, dtype = [], [], None
+        ready = True  # NumPy's arrays of one dtype pass the gate as they are
+        recorded = False
         for x in inputs:
             if not isinstance(x, Variable):
-                x = _constant(node.operation, x, inputs)
+                x = _constant(node.operation, x, inputs, dtype)
+            elif x.requires_grad:
+                recorded = modes.enable_backprop
+            array = x.data
             variables.append(x)
-            arrays.append(x.data)
-        for array in arrays:
-            if type(array) is not np.ndarray or array.dtype is not arrays[0].dtype:
-                arrays = _gate(node.operation, variables)  # NumPy's arrays of one dtype pass as they are
-                break
+            arrays.append(array)
+            if type(array) is not ndarray:
+                ready = False
+            elif (kind := array.dtype) is not dtype:
+                ready = ready and dtype is None
+                dtype = kind
+        if not ready:
+            arrays = _gate(node.operation, variables)
         try:
             ys = node.forward(*arrays)
-        except (AttributeError, TypeError) as error:
-            _explain_none(node.operation, arrays, error)
+        except (AttributeError, TypeError, ValueError) as error:
+            node._explain(arrays, error)
             raise
-        outputs = []
-        for y in ys if isinstance(ys, tuple) else (ys,):
-            outputs.append(_output(node, y, arrays))
-        if _modes.enable_backprop:
-            for x in variables:
-                if x.requires_grad:
-                    node._record(variables, outputs)
-                    break
-            else:
-                for y in outputs:
-                    y.requires_grad = False  # what was made of constants is one
-        if _modes.observer is not None:
-            _modes.observer.after_forward(node, variables, outputs)
+        if isinstance(ys, tuple):
+            outputs = [_output(node, y, arrays, modes.backward_pass) for y in ys]
+        else:
+            outputs = [_output(node, ys, arrays, modes.backward_pass)]
+        if recorded:
+            node._record(variables, outputs)
+        elif modes.enable_backprop:
+            for y in outputs:
+                y.requires_grad = False  # what was made of constants is one
+        if modes.observer is not None:
+            modes.observer.after_forward(node, variables, outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _explain(self, arrays: list[Any], error: Exception) -> None:
+        """Raise an error that says more than `error`, which forward failed with, where there is more to say."""
+        for i, x in enumerate(arrays):
+            if x is None and "None" in str(error) and not isinstance(error, ValueError):
+                message = f"{self.operation}: expected Variables, arrays or numbers, got None as argument {i}"
+                raise TypeError(message) from error
 
     def _record(self, inputs: list[Variable], outputs: list[Variable]) -> None:
         # Loops, here and in __call__: on lists this short a comprehension takes twice as long (before Python 3.12).
         self.inputs = inputs
-        self.outputs = []
-        self.generation = -1
         self._number = next(_numbers)  # counts the Functions recorded, and so tells which of two is older
-        # The arrays may be gone when gradients come back, so their kinds are noted now.
-        self._input_kinds: list[Any] = []
-        self._output_kinds: list[Any] = []
+        # The arrays may be gone when gradients come back, so their shapes and dtypes are noted now.
+        kinds: list[Any] = []
+        generation = 0
         for x in inputs:
-            self._input_kinds.append(None if x.data is None else (x.data.shape, x.data.dtype))
-            if x.generation > self.generation:
-                self.generation = x.generation
+            array = x.data
+            kinds.append(None if array is None else array.shape)
+            kinds.append(None if array is None else array.dtype)
+            if x.generation > generation:
+                generation = x.generation
+        self._input_kinds = kinds
+        self.generation = generation
+        self.outputs = references = []
         for y in outputs:
-            self.outputs.append(weakref.ref(y))  # weak: the graph points from results to causes only
-            self._output_kinds.append((y.data.shape, y.data.dtype))
-            y.set_creator(self)
+            references.append(weakref.ref(y))  # weak: the graph points from results to causes only
+            y.creator = self
+            y.generation = generation + 1
+        if len(outputs) > 1:
+            self._output_kinds = [(y.data.shape, y.data.dtype) for y in outputs]
 
 
 _numbers = itertools.count(1)
@@ -604,14 +642,21 @@ def as_operand(operation: str, x: Any, others: Sequence[Any] = ()) -> Variable:
     return x if isinstance(x, Variable) else _constant(operation, x, others)
 
 
-def _constant(operation: str, x: Any, others: Sequence[Any]) -> Variable:
-    if _is_number(x):
+def _constant(operation: str, x: Any, others: Sequence[Any], dtype: Any = None) -> Variable:
+    """`as_operand` for what is no Variable; `dtype` is that of the array which came before it, where there was one."""
+    if type(x) is float and dtype is not None and dtype.kind == "f" and len(others) == 2:
+        x = np.array(x, dtype)  # what `_number_like` would find out, in a third of the time
+    elif _is_number(x):
         x = _number_like(operation, x, others)
     elif x is not None and not cuda.is_array(x):
         raise TypeError(f"{operation}: expected Variables, arrays or numbers, got {type(x).__name__} {x!r:.60}")
-    constant = Variable(x)
+    constant = _new(Variable)
+    constant.data = x
     constant.requires_grad = False
     return constant
+
+
+_new = object.__new__  # a Variable without __init__, in half the time: for what is known to be an array
 
 
 def _number_like(operation: str, number: Any, others: Sequence[Any]) -> Any:
@@ -681,22 +726,18 @@ def _mend(operation: str, x: Variable) -> None:
     x.data = np.array(x.data)
 
 
-def _explain_none(operation: str, arrays: list[Any], error: Exception) -> None:
-    """Raise a TypeError that says so when an operation failed over an input that has no array."""
-    for i, x in enumerate(arrays):
-        if x is None and "None" in str(error):
-            raise TypeError(f"{operation}: expected Variables, arrays or numbers, got None as argument {i}") from error
-
-
-def _output(func: Function, y: Any, arrays: list[Any]) -> Variable:
-    if type(y) is not np.ndarray:
-        if isinstance(y, np.number):  # what NumPy makes of 0-dimensional arrays
+def _output(func: Any, y: Any, arrays: Sequence[Any], backward_pass: Any) -> Variable:
+    if type(y) is not ndarray:
+        if isinstance(y, numpy_number):  # what NumPy makes of 0-dimensional arrays
             y = np.asarray(y)
         elif not cuda.is_array(y := as_array(y)):
             name = type(func).__name__
             raise TypeError(f"{name}.forward: must return an array or a tuple of arrays, got {type(y).__name__}")
-    variable = Variable(y)
-    if (backward_pass := _modes.backward_pass) is not None:
+    variable = _new(Variable)
+    variable.data = y
+    variable.requires_grad = True
+    variable._hooks = None
+    if backward_pass is not None:
         for x in arrays:
             if x is y:
                 break
@@ -721,26 +762,28 @@ def backpropagate(
     and their gradients are complete: `keep` is told, and they leave `gradients`, which starts with those of the roots.
     What is left at the end is returned: the gradients of the leaves, each in memory of its own.
     """
+    modes = _modes.get()
     borrowed = set(gradients)  # whose gradient so far is an array that somebody else may hold too
     totals: set[Variable] = set()  # whose gradient is a sum made here, which nobody else holds
-    in_place = not _modes.enable_backprop and _modes.observer is None
+    in_place = not modes.enable_backprop and modes.observer is None
     queue = _Queue(route)
     for root in gradients:
         queue.push(root)
-    while queue.heap:
-        node = queue.pop()
+    for node in queue:
         gys = _take_output_gradients(node, gradients, keep)
-        pairs = _input_gradients(node, gys)
-        holders = None
+        pairs = _input_gradients(node, gys, modes.observer)
+        shared = None
         for x, gx in pairs:
             if route is not None and x not in route.through:
                 continue
             if x not in gradients:
                 gradients[x] = gx
-                queue.push(x)
-                if x.creator is None:
-                    holders = holders or collections.Counter((*gys, *node.inputs, *(gx for _, gx in pairs)))
-                    if holders[gx] > 1:
+                if x.creator is not None:
+                    queue.push(x)
+                else:
+                    if shared is None:
+                        shared = _in_several_places(gys, pairs)
+                    if gx in shared:
                         borrowed.add(x)
             elif in_place and x in totals:
                 gradients[x] = _add_in_place(gradients[x], gx)
@@ -750,7 +793,18 @@ def backpropagate(
     borrowed -= totals
     if route is not None and route.ends:
         return gradients  # they go on, in whatever memory, to the pass that asked
-    return {leaf: _own(gx, leaf in borrowed) for leaf, gx in gradients.items()}
+    for leaf, gx in gradients.items():
+        if leaf in borrowed or not _has_own_memory(gx, modes.backward_pass):
+            gradients[leaf] = Copy()(gx)
+    return gradients
+
+
+def _in_several_places(gys: list[Variable], pairs: list[tuple[Variable, Variable]]) -> set[Variable]:
+    """Return which of a node's gradients are its outputs' gradients, too, or go to several inputs."""
+    once, several = {*gys}, set[Variable]()
+    for _, gx in pairs:
+        (several if gx in once else once).add(gx)
+    return several
 
 
 def _add_in_place(total: Variable, gx: Variable) -> Variable:
@@ -759,10 +813,6 @@ def _add_in_place(total: Variable, gx: Variable) -> Variable:
         return total + gx
     total.data += gx.data
     return total
-
-
-def _own(gradient: Variable, borrowed: bool) -> Variable:
-    return Copy()(gradient) if borrowed or not _has_own_memory(gradient) else gradient
 
 
 def run_hooks(x: Variable, gradient: Variable) -> Variable:
@@ -799,16 +849,14 @@ class Route:
 def nodes_behind(outputs: Sequence[Variable], is_end: Callable[[Variable], bool]) -> Iterator[Any]:
     """Yield the Functions behind `outputs`, newest generation first, without those behind Variables that are ends."""
     queue = _Queue(None)
-    waiting = outputs
-    while True:
-        for x in waiting:
+    for x in outputs:
+        if not is_end(x):
+            queue.push(x)
+    for node in queue:
+        yield node
+        for x in node.inputs:
             if not is_end(x):
                 queue.push(x)
-        if not queue.heap:
-            return
-        node = queue.pop()
-        yield node
-        waiting = node.inputs
 
 
 def _add_to(leaf: Variable, gradient: Variable) -> Variable:
@@ -821,23 +869,31 @@ def _add_to(leaf: Variable, gradient: Variable) -> Variable:
 
 
 class _Queue:
-    """Functions still to visit, each once, newest generation first."""
+    """Functions still to visit, each once, newest generation first, and in one generation in the order they came."""
 
     def __init__(self, route: Route | None) -> None:
-        self.heap: list[tuple[int, int, Any]] = []
+        self._waiting: dict[int, list[Any]] = {}
+        self._generations: list[int] = []  # a heap of what is in `_waiting`, negative: the newest comes out first
         self._seen: set[Any] = set()
         self._route = route
 
     def push(self, x: Variable) -> None:
         """Line up the Function that made `x`, if one did and it lies on the way."""
         node = x.creator
-        if node is not None and node not in self._seen and (self._route is None or node in self._route.nodes):
-            self._seen.add(node)
-            # How many were seen breaks ties, so that Functions themselves are never compared.
-            heapq.heappush(self.heap, (-node.generation, len(self._seen), node))
+        if node is None or node in self._seen or (self._route is not None and node not in self._route.nodes):
+            return
+        self._seen.add(node)
+        generation = node.generation
+        if generation in self._waiting:
+            self._waiting[generation].append(node)
+        else:
+            self._waiting[generation] = [node]
+            heapq.heappush(self._generations, -generation)
 
-    def pop(self) -> Any:
-        return heapq.heappop(self.heap)[-1]
+    def __iter__(self) -> Iterator[Any]:
+        """Hand out what waits, and what is lined up meanwhile."""
+        while self._generations:
+            yield from self._waiting.pop(-heapq.heappop(self._generations))
 
 
 def _take_output_gradients(
@@ -847,10 +903,11 @@ def _take_output_gradients(
     gys: list[Any] = []
     for reference in node.outputs:
         y = reference()
-        gy = None if y is None else gradients.pop(y, None)
-        if gy is not None and y._hooks:
-            gy = run_hooks(y, gy)
+        gy = None
         if y is not None:
+            gy = gradients.pop(y, None)
+            if y._hooks and gy is not None:
+                gy = run_hooks(y, gy)
             keep(y, gy)
         gys.append(gy)
     if len(gys) == 1:
@@ -860,13 +917,12 @@ def _take_output_gradients(
     return [Variable(xp.zeros(*kind)) if gy is None else gy for gy, kind in zip(gys, kinds, strict=True)]
 
 
-def _input_gradients(node: Any, gys: list[Variable]) -> list[tuple[Variable, Variable]]:
+def _input_gradients(node: Any, gys: list[Variable], observer: Any) -> list[tuple[Variable, Variable]]:
     """Run a node's backward, check what it returned, and pair each input that needs a gradient with its own."""
-    observer = _modes.observer
     gxs = node.backward(*gys) if observer is None else observer.run_backward(node, gys)
     if not isinstance(gxs, (tuple, list)):
         gxs = (gxs,)
-    inputs = node.inputs
+    inputs, kinds = node.inputs, node._input_kinds
     if len(gxs) > len(inputs) and any(gx is not None for gx in gxs[len(inputs) :]):
         raise ValueError(
             f"{type(node).__name__}.backward: returned {len(gxs)} gradients for {len(inputs)} inputs; "
@@ -874,14 +930,13 @@ def _input_gradients(node: Any, gys: list[Variable]) -> list[tuple[Variable, Var
         )
     pairs = []
     for i, gx in enumerate(gxs):
-        if gx is not None and inputs[i].requires_grad:
-            pairs.append((inputs[i], _fit(node, gx, node._input_kinds[i])))
+        if gx is not None and (x := inputs[i]).requires_grad:
+            pairs.append((x, _fit(node, gx, kinds[2 * i], kinds[2 * i + 1])))
     return pairs
 
 
-def _fit(node: Any, gx: Any, kind: tuple[tuple[int, ...], Any]) -> Variable:
+def _fit(node: Any, gx: Any, shape: tuple[int, ...], dtype: Any) -> Variable:
     """Give a gradient its input's shape and dtype: what broadcasting spread out in forward is summed here."""
-    shape, dtype = kind
     if not isinstance(gx, Variable):
         gx = as_array(gx)
         if not cuda.is_array(gx):
@@ -891,7 +946,7 @@ def _fit(node: Any, gx: Any, kind: tuple[tuple[int, ...], Any]) -> Variable:
         gx = _fit_shape(node, gx, shape)
     if dtype.kind != "f":
         dtype = gx.dtype if gx.dtype.kind == "f" else np.dtype(np.float64)
-    return gx if gx.data.dtype == dtype else astype(gx, dtype)
+    return gx if gx.data.dtype is dtype or gx.data.dtype == dtype else astype(gx, dtype)
 
 
 def _fit_shape(node: Any, gx: Variable, shape: tuple[int, ...]) -> Variable:
@@ -911,10 +966,10 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(n in (1, m) for n, m in zip(reversed(shape), reversed(to), strict=False))
 
 
-def _has_own_memory(gradient: Variable) -> bool:
+def _has_own_memory(gradient: Variable, backward_pass: Any) -> bool:
     """Say whether a gradient can be a leaf's as it is: made in this pass, in memory of its own, in C order."""
-    flags = gradient.data.flags
-    return gradient._made_in is _modes.backward_pass and flags.owndata and flags.c_contiguous
+    data = gradient.data
+    return gradient._made_in is backward_pass and data.flags.c_contiguous and kernels.has_own_memory(data)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -939,9 +994,31 @@ def _check_shapes_broadcast(name: str, shape0: tuple[int, ...], shape1: tuple[in
         ) from None
 
 
-class Add(Function):
-    def forward(self, x0: Any, x1: Any) -> Any:
-        check_broadcast(self.operation, x0, x1)
+class _Operator(Function):
+    """An operation of NumPy's on two arrays that broadcast: NumPy notices when they do not, and here are the words."""
+
+    def _explain(self, arrays: list[Any], error: Exception) -> None:
+        super()._explain(arrays, error)
+        if isinstance(error, ValueError):
+            check_broadcast(self.operation, *arrays)
+
+
+def _arithmetic(operation: Any, x0: Any, x1: Any) -> Variable:
+    """`operation()(x0, x1)`, but straight from arrays to array where nothing is recorded and the gate has no work.
+
+    Most of what a backward pass does is such arithmetic; this takes 60 % of the time.
+    """
+    modes = _modes.get()
+    if not modes.enable_backprop and modes.observer is None and isinstance(x0, Variable) and isinstance(x1, Variable):
+        a0, a1 = x0.data, x1.data
+        if type(a0) is ndarray and type(a1) is ndarray and a0.shape == a1.shape:
+            return _output(operation, operation.forward(a0, a1), (), modes.backward_pass)
+    return operation()(x0, x1)
+
+
+class Add(_Operator):
+    @staticmethod
+    def forward(x0: Any, x1: Any) -> Any:
         return x0 + x1
 
     def backward(self, gy: Variable) -> Any:
@@ -957,9 +1034,9 @@ def add(x0: Any, x1: Any) -> Variable:
     return Add()(x0, x1)
 
 
-class Mul(Function):
-    def forward(self, x0: Any, x1: Any) -> Any:
-        check_broadcast(self.operation, x0, x1)
+class Mul(_Operator):
+    @staticmethod
+    def forward(x0: Any, x1: Any) -> Any:
         return x0 * x1
 
     def backward(self, gy: Variable) -> Any:
@@ -993,9 +1070,9 @@ def neg(x: Any) -> Variable:
     return Neg()(x)
 
 
-class Sub(Function):
-    def forward(self, x0: Any, x1: Any) -> Any:
-        check_broadcast(self.operation, x0, x1)
+class Sub(_Operator):
+    @staticmethod
+    def forward(x0: Any, x1: Any) -> Any:
         return x0 - x1
 
     def backward(self, gy: Variable) -> Any:
@@ -1020,9 +1097,9 @@ def rsub(x0: Any, x1: Any) -> Variable:
     return Sub()(x1, x0)
 
 
-class Div(Function):
-    def forward(self, x0: Any, x1: Any) -> Any:
-        check_broadcast(self.operation, x0, x1)
+class Div(_Operator):
+    @staticmethod
+    def forward(x0: Any, x1: Any) -> Any:
         return x0 / x1
 
     def backward(self, gy: Variable) -> Any:
@@ -1049,11 +1126,10 @@ def rdiv(x0: Any, x1: Any) -> Variable:
     return Div()(x1, x0)
 
 
-class FloorDivide(Function):
+class FloorDivide(_Operator):
     """y = x0 // x1: steps, flat almost everywhere."""
 
     def forward(self, x0: Any, x1: Any) -> Any:
-        check_broadcast(self.operation, x0, x1)
         return x0 // x1
 
     def backward(self, gy: Variable) -> Any:
@@ -1103,13 +1179,12 @@ class Pow(Function):
         return gy * self.c * x ** (self.c - 1)
 
 
-class Power(Function):
+class Power(_Operator):
     """y = x0 ** x1 for two arrays."""
 
     operation = "pow"
 
     def forward(self, x0: Any, x1: Any) -> Any:
-        check_broadcast(self.operation, x0, x1)
         return x0**x1
 
     def backward(self, gy: Variable) -> Any:
@@ -1193,6 +1268,8 @@ class Copy(Function):
 
 def as_ints(operation: str, what: str, x: Any) -> tuple[int, ...]:
     """Return a shape, or axes, as a tuple of ints. Raises TypeError when it is anything else."""
+    if type(x) is tuple and {*map(type, x)} == {int}:
+        return x  # nearly always: looked at without a call in Python for each
     try:
         ints = (x,) if is_int(x) else tuple(x)
     except TypeError:
@@ -1464,7 +1541,7 @@ class MatMul(Function):
     def forward(self, x: Any, W: Any) -> Any:
         check_product(self.operation, x, W)
         self.x_ndim, self.W_ndim = x.ndim, W.ndim
-        return x @ W
+        return kernels.for_array(x).linear(x, W, None) if x.ndim == W.ndim == 2 else x @ W
 
     def backward(self, gy: Variable) -> Any:
         x, W = self.inputs

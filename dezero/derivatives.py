@@ -401,14 +401,14 @@ class Checkpoint(Function):
 
     def forward(self, *causes: Any) -> Any:
         arrays, self.arrays = self.arrays, None
+        self.y_shapes = [y.shape for y in arrays]
         return arrays
 
     def backward(self, *gys: Variable) -> Any:
         ys = self._recompute()
-        expected = [shape for shape, _ in self._output_kinds]
-        if [y.shape for y in ys] != expected:
+        if [y.shape for y in ys] != self.y_shapes:
             raise ValueError(
-                f"checkpoint: f returned {expected} at first and {[y.shape for y in ys]} when called again"
+                f"checkpoint: f returned {self.y_shapes} at first and {[y.shape for y in ys]} when called again"
             )
         return tuple(_gradients(ys, self.inputs, gys, stop=True))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TypeVar
 from urllib.parse import urlsplit
 
-from dezero.files import open_whole
+from dezero.files import cache_folder, open_whole
 
 __all__ = ["cache_folder", "fetch", "get_file"]
 
@@ -18,11 +18,6 @@ TIMEOUT = 10.0  # seconds without a byte
 _CHUNK = 1 << 16
 
 Content = TypeVar("Content")
-
-
-def cache_folder() -> str:
-    """Return the folder where downloads are kept: the environment variable `DEZERO_HOME`, or `~/.dezero`."""
-    return os.path.expanduser(os.environ.get("DEZERO_HOME") or os.path.join("~", ".dezero"))
 
 
 def get_file(url: str, file_name: str | None = None, sha256: str | None = None) -> str:

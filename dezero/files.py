@@ -1,14 +1,18 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the folder of those that are kept."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["open_whole"]
+__all__ = ["cache_folder", "open_whole"]
+
+
+def cache_folder() -> str:
+    """Return where downloads and compiled kernels are kept: the environment variable `DEZERO_HOME`, or `~/.dezero`."""
+    return os.path.expanduser(os.environ.get("DEZERO_HOME") or os.path.join("~", ".dezero"))
 
 
 @contextlib.contextmanager
@@ -17,6 +21,8 @@ def open_whole(path: Any) -> Iterator[IO[bytes]]:
 
     What is interrupted, by an error or by Ctrl-C, leaves no trace. Until then `file.name` is where the bytes are.
     """
+    from pathlib import Path
+
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.urandom(4).hex()}.part")  # beside it: a rename there is atomic
     try:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dezero import cuda
+from dezero import cuda, kernels
 from dezero.core import Function, Variable, as_floating, as_operand, check_axis, check_number, reshape
 from dezero.functions_elementwise import erf, exp, expm1, tanh, where
-from dezero.functions_reduction import log_softmax_array, sum
+from dezero.functions_reduction import sum
 
 __all__ = [
     "LeakyReLU",
@@ -45,8 +45,18 @@ class Sigmoid(Function):
         return sigmoid_array(x)
 
     def backward(self, gy: Variable) -> Any:
-        y = self.outputs[0]()
-        return gy * y * (1 - y)
+        return SigmoidGrad()(self.outputs[0](), gy)
+
+
+class SigmoidGrad(Function):
+    """gx = gy * y * (1 - y): the gradient of y = sigmoid(x)."""
+
+    def forward(self, y: Any, gy: Any) -> Any:
+        return kernels.for_array(y).sigmoid_grad(y, gy)
+
+    def backward(self, ggx: Variable) -> Any:
+        y, gy = self.inputs
+        return ggx * gy * (1 - 2 * y), SigmoidGrad()(y, ggx)
 
 
 def sigmoid(x: Any) -> Variable:
@@ -60,11 +70,9 @@ def sigmoid(x: Any) -> Variable:
 
 def sigmoid_array(x: Any) -> Any:
     """`sigmoid` on a plain array."""
-    xp = cuda.get_array_module(x)
     if x.dtype.kind != "f":
         x = x.astype(np.float64)
-    z = xp.exp(-xp.abs(x))  # not exp(-x), which overflows for very negative x
-    return xp.where(x < 0, z, x.dtype.type(1)) / (1 + z)
+    return kernels.for_array(x).sigmoid(x)
 
 
 def sigmoid_simple(x: Any) -> Variable:
@@ -81,10 +89,25 @@ class ReLU(Function):
     operation = "relu"
 
     def forward(self, x: Any) -> Any:
-        return cuda.get_array_module(x).maximum(x, x.dtype.type(0))
+        return kernels.for_array(x).relu(x)
 
     def backward(self, gy: Variable) -> Any:
-        return gy * (self.inputs[0].data > 0)
+        return ReLUGrad(self.inputs[0].data)(gy)
+
+
+class ReLUGrad(Function):
+    """gx = gy where x > 0, 0 elsewhere: linear in gy, and so its own gradient."""
+
+    operation = "relu_grad"
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def forward(self, gy: Any) -> Any:
+        return kernels.for_array(gy).relu_grad(self.x, gy)
+
+    def backward(self, ggx: Variable) -> Any:
+        return ReLUGrad(self.x)(ggx)
 
 
 def relu(x: Any) -> Variable:
@@ -264,7 +287,8 @@ class LogSoftmax(Function):
 
     def forward(self, x: Any) -> Any:
         self.axis = check_axis(self.operation, x, self.axis)
-        return log_softmax_array(x, self.axis)
+        x = x if x.dtype.kind == "f" else x.astype(np.float64)
+        return kernels.for_array(x).log_softmax(x, self.axis)
 
     def backward(self, gy: Variable) -> Any:
         y = self.outputs[0]()

@@ -7,14 +7,41 @@ from typing import Any
 
 import numpy as np
 
-from dezero import cuda
-from dezero.core import Variable, as_floating, as_operand, astype, check_number, get_item, is_int, matmul
+from dezero import cuda, kernels
+from dezero.core import Function, Variable, as_floating, as_operand, astype, check_number, is_int, matmul
 from dezero.functions_activation import softmax
 from dezero.functions_elementwise import where
 from dezero.functions_norm import dropout
 from dezero.functions_shape import as_indices, check_range, swapaxes
 
 __all__ = ["embed_id", "embedding", "one_hot", "scaled_dot_product_attention"]
+
+
+class Embedding(Function):
+    """y = W[ids]."""
+
+    def __init__(self, ids: Any) -> None:
+        self.ids = ids
+
+    def forward(self, W: Any) -> Any:
+        self.W_shape = W.shape
+        return W[self.ids]
+
+    def backward(self, gy: Variable) -> Any:
+        return EmbeddingGrad(self.W_shape, self.ids)(gy)
+
+
+class EmbeddingGrad(Function):
+    """Zeros of W's shape to whose rows gy is added: linear in gy, and Embedding is its gradient."""
+
+    def __init__(self, W_shape: tuple[int, ...], ids: Any) -> None:
+        self.W_shape, self.ids = W_shape, ids
+
+    def forward(self, gy: Any) -> Any:
+        return kernels.for_array(gy).add_rows(self.W_shape, self.ids, gy)
+
+    def backward(self, ggW: Variable) -> Any:
+        return Embedding(self.ids)(ggW)
 
 
 def embedding(x: Any, W: Any) -> Variable:
@@ -44,7 +71,7 @@ def _rows(operation: str, x: Any, W: Any) -> Variable:
     if W.ndim == 0:
         raise ValueError(f"{operation}: W must have shape (V, D), got {W.shape}")
     check_range(IndexError, f"{operation}: ids", ids, len(W))
-    return get_item(W, ids)
+    return Embedding(ids)(W)
 
 
 def one_hot(x: Any, num_classes: int | None = None, dtype: Any = np.float32) -> Variable:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from dezero import kernels
-from dezero.core import Function, Variable, as_operand, is_int, matmul, reshape, transpose
+from dezero.core import Function, Variable, as_operand, broadcast_to, is_int, matmul, reshape, transpose
 
 __all__ = [
     "AveragePooling",
@@ -254,7 +254,7 @@ class Conv2d(Function):
         if W.requires_grad:
             gW = Conv2DGradW(W.shape[2:], self.stride, self.pad, self.dilation, self.groups)(x, gy)
         if b.requires_grad:
-            gb = gy.sum(axis=(0, 2, 3))
+            gb = ChannelSum()(gy)
         return gx, gW, gb
 
 
@@ -394,7 +394,7 @@ class Deconv2d(Function):
         if W.requires_grad:
             gW = Conv2DGradW(W.shape[2:], self.stride, self.pad, self.dilation, self.groups)(gy, x)
         if b.requires_grad:
-            gb = gy.sum(axis=(0, 2, 3))
+            gb = ChannelSum()(gy)
         return gx, gW, gb
 
 
@@ -459,6 +459,17 @@ class Conv2DGradW(Function):
         if gy.requires_grad:
             ggy = conv2d(x, ggW, None, stride, pad, dilation, self.groups)
         return gx, ggy
+
+
+class ChannelSum(Function):
+    """The sum over all axes but the second, (N, C, ...) -> (C,): the gradient of a bias."""
+
+    def forward(self, gy: Any) -> Any:
+        self.gy_shape = gy.shape
+        return kernels.for_array(gy).channel_sum(gy)
+
+    def backward(self, ggb: Variable) -> Any:
+        return broadcast_to(reshape(ggb, (-1,) + (1,) * (len(self.gy_shape) - 2)), self.gy_shape)
 
 
 def _operands(operation: str, x: Any, W: Any, b: Any) -> tuple[Variable, Variable, Variable | None]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dezero import cuda
+from dezero import cuda, kernels
 from dezero.core import Function, Variable, as_python_number, check_broadcast, pow
 
 __all__ = [
@@ -191,10 +191,23 @@ def cosh(x: Any) -> Variable:
     return Cosh()(x)
 
 
-class Tanh(Elementwise):
+class Tanh(Function):
+    def forward(self, x: Any) -> Any:
+        return kernels.for_array(x).tanh(x)
+
     def backward(self, gy: Variable) -> Any:
-        y = self.outputs[0]()
-        return gy * (1 - y * y)
+        return TanhGrad()(self.outputs[0](), gy)
+
+
+class TanhGrad(Function):
+    """gx = gy * (1 - y * y): the gradient of y = tanh(x)."""
+
+    def forward(self, y: Any, gy: Any) -> Any:
+        return kernels.for_array(y).tanh_grad(y, gy)
+
+    def backward(self, ggx: Variable) -> Any:
+        y, gy = self.inputs
+        return ggx * gy * (-2 * y), TanhGrad()(y, ggx)
 
 
 def tanh(x: Any) -> Variable:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dezero import cuda
+from dezero import cuda, kernels
 from dezero.core import (
+    Config,
     Function,
     Variable,
     abs,
@@ -24,7 +25,7 @@ from dezero.core import (
 )
 from dezero.functions_activation import log_softmax, sigmoid, softmax, softmax_simple
 from dezero.functions_elementwise import clip, where
-from dezero.functions_reduction import log_softmax_array, mean, sum
+from dezero.functions_reduction import mean, sum
 from dezero.functions_shape import check_range, moveaxis
 
 __all__ = [
@@ -169,15 +170,27 @@ def _check_reduction(operation: str, reduction: Any, choices: tuple[str, ...]) -
 class SoftmaxCrossEntropy(Function):
     def forward(self, x: Any, t: Any) -> Any:
         _check_labels(x, t)
-        xp = cuda.get_array_module(x)
-        rows = xp.arange(len(x))
-        return -log_softmax_array(x)[rows, t.ravel()].mean()
+        x = x if x.dtype.kind == "f" else x.astype(np.float64)
+        loss, self.log_p = kernels.for_array(x).softmax_cross_entropy(x, t.ravel())
+        return loss
 
     def backward(self, gy: Variable) -> Any:
         x, t = self.inputs
+        if not Config.enable_backprop:
+            return SoftmaxCrossEntropyGrad(self.log_p, t.data.ravel())(gy), None
         xp = cuda.get_array_module(t)
         one_hot = t.data.reshape(-1, 1) == xp.arange(x.shape[1])
         return (softmax(x) - one_hot.astype(x.dtype)) * (gy / len(x)), None
+
+
+class SoftmaxCrossEntropyGrad(Function):
+    """The gradient of softmax_cross_entropy in one pass, where nothing is recorded: it has no gradient itself."""
+
+    def __init__(self, log_p: Any, t: Any) -> None:
+        self.log_p, self.t = log_p, t
+
+    def forward(self, gy: Any) -> Any:
+        return kernels.for_array(gy).softmax_cross_entropy_grad(self.log_p, self.t, gy)
 
 
 def softmax_cross_entropy(x: Any, t: Any) -> Variable:

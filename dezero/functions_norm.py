@@ -6,7 +6,7 @@ import builtins
 import math
 from typing import Any
 
-from dezero import cuda, random
+from dezero import cuda, kernels, random
 from dezero.core import (
     Config,
     Function,
@@ -46,18 +46,14 @@ class BatchNorm(Function):
         self.channels = (1, -1) if x.ndim == 2 else (1, -1, 1, 1)  # the shape that lines gamma up with x's second axis
         self.train = Config.train
         if self.train:
-            mean, var = x.mean(axis=self.axes), x.var(axis=self.axes)
+            y, self.mean, self.var = kernels.for_array(x).batch_norm(x, gamma, beta, self.eps)
             if not Config.recomputing:  # the first time around, this batch was counted
-                self._update_running(mean, var, x.size // gamma.size)
-        else:
-            # copies: training goes on changing the running arrays in place
-            mean, var = self.running_mean.astype(gamma.dtype), self.running_var.astype(gamma.dtype)
-            self.mean, self.std = mean.reshape(self.channels), self._std(var).reshape(self.channels)
-        mean, scale = mean.reshape(self.channels), (gamma / self._std(var)).reshape(self.channels)
-        return (x - mean) * scale + beta.reshape(self.channels)
-
-    def _std(self, var: Any) -> Any:
-        return (var + self.eps) ** 0.5
+                self._update_running(self.mean, self.var, x.size // gamma.size)
+            return y
+        # copies: training goes on changing the running arrays in place
+        self.mean, self.var = self.running_mean.astype(gamma.dtype), self.running_var.astype(gamma.dtype)
+        scale = gamma / (self.var + self.eps) ** 0.5
+        return kernels.for_array(x).scale_and_shift(x, scale, beta - self.mean * scale)
 
     def _update_running(self, mean: Any, var: Any, count: int) -> None:
         unbiased = var * (count / builtins.max(count - 1, 1))
@@ -66,19 +62,32 @@ class BatchNorm(Function):
             running += ((1 - self.decay) * batch).astype(running.dtype)
 
     def backward(self, gy: Variable) -> Any:
-        # Everything that depends on x is computed from x again, as Variables, so that higher orders are right.
         x, gamma, _ = self.inputs
+        if self.train and not Config.enable_backprop:
+            return BatchNormGrad(self.mean, self.var, self.eps)(x, gy, gamma)
+        # Everything that depends on x is computed from x again, as Variables, so that higher orders are right.
         if self.train:
             centred = x - mean(x, self.axes, keepdims=True)
             std = (mean(centred * centred, self.axes, keepdims=True) + self.eps) ** 0.5
         else:
-            centred, std = x - self.mean, self.std
+            centred = x - self.mean.reshape(self.channels)
+            std = ((self.var + self.eps) ** 0.5).reshape(self.channels)
         normal = centred / std
         ggamma, gbeta = sum(gy * normal, self.axes), sum(gy, self.axes)
         gx = gy
         if self.train:
             gx = gy - mean(gy, self.axes, keepdims=True) - normal * mean(gy * normal, self.axes, keepdims=True)
         return gx * (reshape(gamma, self.channels) / std), ggamma, gbeta
+
+
+class BatchNormGrad(Function):
+    """The gradients of batch_norm in one pass, where nothing is recorded: it has no gradient itself."""
+
+    def __init__(self, mean: Any, var: Any, eps: float) -> None:
+        self.mean, self.var, self.eps = mean, var, eps
+
+    def forward(self, x: Any, gy: Any, gamma: Any) -> Any:
+        return kernels.for_array(x).batch_norm_grad(x, gy, gamma, self.mean, self.var, self.eps)
 
 
 def batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, decay: float = 0.9, eps: float = 2e-5) -> Variable:
@@ -118,6 +127,36 @@ def _check_batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any) -> Non
         raise ValueError(f"batch_norm: x {x.shape} is empty, so it has no mean to train with; use test_mode()")
 
 
+class Normalise(Function):
+    """y = (x - m) / sqrt(v + eps) row by row of a matrix, m and v its mean and (biased) variance."""
+
+    def __init__(self, eps: float) -> None:
+        self.eps = eps
+
+    def forward(self, x: Any) -> Any:
+        y, _, self.std = kernels.for_array(x).normalise(x, self.eps)
+        return y
+
+    def backward(self, gy: Variable) -> Any:
+        y = self.outputs[0]()
+        if not Config.enable_backprop:
+            return NormaliseGrad(self.std)(y, gy)
+        (x,) = self.inputs  # std is computed from x again, as a Variable, so that higher orders are right
+        centred = x - mean(x, 1, keepdims=True)
+        std = sqrt(mean(centred * centred, 1, keepdims=True) + self.eps)
+        return (gy - mean(gy, 1, keepdims=True) - y * mean(gy * y, 1, keepdims=True)) / std
+
+
+class NormaliseGrad(Function):
+    """The gradient of normalise in one pass, where nothing is recorded: it has no gradient itself."""
+
+    def __init__(self, std: Any) -> None:
+        self.std = std
+
+    def forward(self, y: Any, gy: Any) -> Any:
+        return kernels.for_array(y).normalise_grad(y, self.std, gy)
+
+
 def layer_norm(x: Any, normalized_shape: Any, gamma: Any = None, beta: Any = None, eps: float = 1e-5) -> Variable:
     """Normalise each sample by itself: y = gamma * (x - m) / sqrt(v + eps) + beta, m and v over the last axes.
 
@@ -136,7 +175,7 @@ def layer_norm(x: Any, normalized_shape: Any, gamma: Any = None, beta: Any = Non
     shape = as_ints("layer_norm", "normalized_shape", normalized_shape)
     if not shape or 0 in shape or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: normalized_shape must be the sizes of the last axes of x {x.shape}, got {shape}")
-    y = _normalise("layer_norm", x, tuple(range(-len(shape), 0)), eps)
+    y = _normalise("layer_norm", x, math.prod(shape), eps)
     return _scale_and_shift("layer_norm", y, gamma, beta, shape, shape)
 
 
@@ -183,15 +222,14 @@ def _group_norm(operation: str, x: Any, num_groups: Any, gamma: Any, beta: Any, 
     C = x.shape[1]
     if not is_int(num_groups) or num_groups < 1 or C % num_groups:
         raise ValueError(f"{operation}: num_groups must divide the {C} channels of x {x.shape}, got {num_groups!r}")
-    groups = reshape(x, (x.shape[0], num_groups, math.prod(x.shape[1:]) // num_groups))
-    y = reshape(_normalise(operation, groups, 2, eps), x.shape)
+    y = _normalise(operation, x, math.prod(x.shape[1:]) // num_groups, eps)
     return _scale_and_shift(operation, y, gamma, beta, (C,), (C,) + (1,) * (x.ndim - 2))
 
 
-def _normalise(operation: str, x: Variable, axes: Any, eps: float) -> Variable:
+def _normalise(operation: str, x: Variable, length: int, eps: float) -> Variable:
+    """Normalise x in runs of so many elements."""
     eps = check_number(operation, "eps", eps, low=0)
-    centred = x - mean(x, axes, keepdims=True)
-    return centred / sqrt(mean(centred * centred, axes, keepdims=True) + eps)
+    return reshape(Normalise(eps)(reshape(x, (-1, length))), x.shape)
 
 
 def _scale_and_shift(operation: str, y: Variable, gamma: Any, beta: Any, shape: Any, column: Any) -> Variable:

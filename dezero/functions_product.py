@@ -9,7 +9,7 @@ import string
 from collections.abc import Sequence
 from typing import Any
 
-from dezero import cuda
+from dezero import cuda, kernels
 from dezero.core import Function, Variable, as_operand, check_axis, check_product, is_int, matmul, reshape, transpose
 
 __all__ = [
@@ -31,8 +31,8 @@ class Linear(Function):
             raise ValueError(
                 f"linear: b must have shape {(W.shape[1],)}, one for each output, got {b.shape} (W {W.shape})"
             )
-        y = x @ W
-        return y if b is None else y + b
+        y = kernels.for_array(x).linear(x.reshape(-1, W.shape[0]), W, b)
+        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], W.shape[1])
 
     def backward(self, gy: Variable) -> Any:
         x, W, b = self.inputs
@@ -40,7 +40,8 @@ class Linear(Function):
         if x.requires_grad:
             gx = matmul(gy, transpose(W))
         if W.requires_grad:
-            gW = matmul(transpose(reshape(x, (-1, W.shape[0]))), reshape(gy, (-1, W.shape[1])))
+            rows, gy_rows = (x, gy) if x.ndim == 2 else (reshape(x, (-1, W.shape[0])), reshape(gy, (-1, W.shape[1])))
+            gW = matmul(transpose(rows), gy_rows)
         return gx, gW, gy if b.requires_grad else None
 
 

@@ -327,16 +327,6 @@ def logsumexp_array(x: Any, axis: Any = 1) -> Any:
         return largest + xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True))
 
 
-def log_softmax_array(x: Any, axis: Any = 1) -> Any:
-    """x - logsumexp(x) on a plain array, as precise for large x as for small."""
-    xp = cuda.get_array_module(x)
-    if x.dtype.kind != "f":
-        x = x.astype(np.float64)
-    x = x - _largest(x, axis)  # what is left is small where it counts: no digits are lost in the difference
-    with np.errstate(divide="ignore"):
-        return x - xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
-
-
 def _largest(x: Any, axis: Any) -> Any:
     """The largest element over `axis`, kept; 0 where that is infinite, as inf - inf is not a number."""
     xp = cuda.get_array_module(x)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dezero import drawing
 from dezero import functions as F
 from dezero import layers as L
 
@@ -15,6 +14,8 @@ class Model(L.Layer):
 
     def plot(self, *inputs: Any, to_file: str = "model.png") -> Any:
         """Run the model on `inputs` and draw the graph of what comes out, with Graphviz, to the file `to_file`."""
+        from dezero import drawing
+
         y = self.forward(*inputs)
         return drawing.plot_dot_graph(y, verbose=True, to_file=to_file)
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from dezero import cuda
+from dezero import cuda, kernels
 from dezero.core import Parameter, Variable
 
 
@@ -109,7 +109,7 @@ class SGD(Optimizer):
         self.lr = lr
 
     def update_one(self, param: Any) -> None:
-        param.data -= self.lr * param.grad.data
+        kernels.for_array(param.data).sgd(param.data, param.grad.data, self.lr)
 
 
 class MomentumSGD(Optimizer):
@@ -122,9 +122,7 @@ class MomentumSGD(Optimizer):
 
     def update_one(self, param: Any) -> None:
         (v,) = self.memory(param, "v")
-        v *= self.momentum
-        v -= self.lr * param.grad.data
-        param.data += v
+        kernels.for_array(v).momentum_sgd(param.data, v, param.grad.data, self.lr, self.momentum)
 
 
 class AdaGrad(Optimizer):
@@ -137,9 +135,7 @@ class AdaGrad(Optimizer):
 
     def update_one(self, param: Any) -> None:
         (h,) = self.memory(param, "h")
-        g = param.grad.data
-        h += g * g
-        param.data -= self.lr * g / (h**0.5 + self.eps)
+        kernels.for_array(h).adagrad(param.data, h, param.grad.data, self.lr, self.eps)
 
 
 class RMSprop(Optimizer):
@@ -156,10 +152,7 @@ class RMSprop(Optimizer):
 
     def update_one(self, param: Any) -> None:
         (h,) = self.memory(param, "h")
-        g = param.grad.data
-        h *= self.alpha
-        h += (1 - self.alpha) * g * g
-        param.data -= self.lr * g / (h**0.5 + self.eps)
+        kernels.for_array(h).rmsprop(param.data, h, param.grad.data, self.lr, self.alpha, self.eps)
 
 
 class AdaDelta(Optimizer):
@@ -175,13 +168,7 @@ class AdaDelta(Optimizer):
 
     def update_one(self, param: Any) -> None:
         h, s = self.memory(param, "h", "s")
-        g = param.grad.data
-        h *= self.rho
-        h += (1 - self.rho) * g * g
-        d = ((s + self.eps) / (h + self.eps)) ** 0.5 * g
-        s *= self.rho
-        s += (1 - self.rho) * d * d
-        param.data -= d
+        kernels.for_array(h).adadelta(param.data, h, s, param.grad.data, self.rho, self.eps)
 
 
 class Adam(Optimizer):
@@ -210,10 +197,8 @@ class Adam(Optimizer):
 
     def update_one(self, param: Any) -> None:
         m, v = self.memory(param, "m", "v")
-        g = param.grad.data
-        m += (1 - self.beta1) * (g - m)
-        v += (1 - self.beta2) * (g * g - v)
-        param.data -= self.lr * m / (v**0.5 + self.eps)
+        adam = kernels.for_array(m).adam
+        adam(param.data, m, v, param.grad.data, self.lr, self.beta1, self.beta2, self.eps)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -714,6 +714,12 @@ def faulty():
     F.log(var(0.0))
 
 
+@pytest.mark.parametrize("f", [lambda x: x / x, lambda x: x * np.inf])
+def test_arithmetic_that_is_not_recorded_is_looked_at_too(f):
+    with detect_anomaly(), no_grad(), pytest.raises(FloatingPointError, match=r"^(div|mul): "):
+        f(Variable(np.zeros(2)))
+
+
 def test_the_mode_ends_with_the_block():
     with pytest.raises(FloatingPointError), detect_anomaly():
         faulty()
@@ -723,7 +729,7 @@ def test_the_mode_ends_with_the_block():
         pass
     with np.errstate(divide="ignore"):
         faulty()
-    assert core._modes.observer is None
+    assert core._modes.get().observer is None
     assert (Config.enable_backprop, Config.train) == (True, True)
 
 

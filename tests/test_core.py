@@ -1,5 +1,6 @@
 """The engine: Variables and their operators, modes, the Function contract, and the backward pass."""
 
+import asyncio
 import contextlib
 import copy
 import gc
@@ -607,6 +608,45 @@ def test_two_threads_build_graphs_under_different_modes_at_once():
     assert float(x.grad) == 4.0
 
 
+def test_a_with_block_changes_this_task_alone():
+    seen = []
+
+    async def without():
+        with no_grad(), test_mode():
+            await asyncio.sleep(0)
+            seen.append(("without", Config.enable_backprop, Config.train))
+
+    async def other():
+        seen.append(("other", Config.enable_backprop, Config.train))
+        await asyncio.sleep(0)
+
+    async def both():
+        await asyncio.gather(without(), other())
+
+    asyncio.run(both())
+    assert seen == [("other", True, True), ("without", False, False)]
+
+
+def test_blocks_that_do_not_nest_end_each_for_itself():
+    outer, inner = no_grad(), test_mode()
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    assert (Config.enable_backprop, Config.train) == (True, False)
+    inner.__exit__(None, None, None)
+    assert (Config.enable_backprop, Config.train) == (True, True)
+
+
+def test_a_process_default_reaches_threads_that_are_inside_a_block():
+    try:
+        with test_mode():
+            Config.enable_backprop = False
+            assert Config.enable_backprop is False
+        assert Config.enable_backprop is False
+    finally:
+        Config.enable_backprop = True
+
+
 def test_backward_leaves_the_modes_as_they_were():
     x = var(2.0)
     (x * x).backward(create_graph=True)
@@ -856,9 +896,148 @@ def test_operations_on_constants_alone_record_no_graph():
 def test_no_work_is_done_for_a_constants_gradient(f, in_backward, calls):
     y = f(var(2.0, 3.0))
     calls.clear()
-    y.backward()
+    y.backward(create_graph=True)  # with a graph every piece of work is an operation: without, sums are made directly
     ignored = {"Transpose", "Reshape", "Copy", "SumTo", "BroadcastTo"}
     assert [name for name in calls if name not in ignored] == in_backward
+
+
+ARITHMETIC = [operator.add, operator.sub, operator.mul, operator.truediv]
+
+
+@pytest.mark.parametrize("f", ARITHMETIC)
+@pytest.mark.parametrize(
+    ("x0", "x1"),
+    [
+        (np.float32(2.0), np.float32(3.0)),
+        (np.ones((2, 3)), np.full((2, 3), 2.0)),
+        (np.ones((2, 3), np.float32), np.full((2, 3), 2.0)),
+        (np.ones((2, 3), np.float32), np.ones(3, np.float32)),
+        (np.ones(3), 2),
+        (2.0, np.ones(3, np.float32)),
+        (np.arange(1, 3), np.arange(1, 3)),
+        (np.arange(1, 3), 0.5),
+        (np.ones(2, np.float16), np.ones(2, np.int64)),
+    ],
+    ids=str,
+)
+def test_arithmetic_that_is_not_recorded_is_the_same(f, x0, x1):
+    x0, x1 = (x if isinstance(x, (int, float)) else Variable(np.asarray(x)) for x in (x0, x1))
+    recorded = f(x0, x1)
+    with no_grad():
+        y = f(x0, x1)
+    assert (type(y), type(y.data), y.dtype, y.shape) == (Variable, np.ndarray, recorded.dtype, recorded.shape)
+    np.testing.assert_array_equal(y.data, recorded.data)
+    assert (y.creator, y.generation, y.requires_grad, y.grad, y.name) == (None, 0, True, None, None)
+    assert recorded.creator is not None
+
+
+def test_a_number_beside_two_arrays_has_the_dtype_of_both():
+    class Sum3(Function):
+        def forward(self, x0, x1, x2):
+            return x0 + x1 + x2
+
+    x0, x2 = Variable(np.zeros(2, np.float32)), Variable(np.zeros(2))
+    np.testing.assert_array_equal(Sum3()(x0, 0.1, x2).data, [0.1, 0.1])  # not float32's 0.1
+
+
+@pytest.mark.parametrize("f", ARITHMETIC)
+def test_arithmetic_that_is_not_recorded_has_the_same_errors(f):
+    name = {"truediv": "div"}.get(f.__name__, f.__name__)
+    with no_grad():
+        with pytest.raises(ValueError, match=rf"^{name}: shapes \(2,\) and \(3,\) cannot broadcast"):
+            f(var(1.0, 2.0), var(1.0, 2.0, 3.0))
+        with pytest.raises(TypeError, match=rf"^{name}: expected Variables, arrays or numbers, got None"):
+            f(var(1.0, 2.0), Variable(None))
+        with pytest.raises(TypeError, match=rf"^{name}: expected Variables, arrays or numbers, got str"):
+            f(var(1.0, 2.0), "2")
+
+
+def test_a_wrong_shape_is_one_error_in_the_words_of_the_operation():
+    with pytest.raises(ValueError, match="cannot broadcast") as caught:
+        var(1.0, 2.0) * var(1.0, 2.0, 3.0)
+    assert caught.value.__suppress_context__
+
+
+def test_a_variable_has_what_a_variable_has_whoever_made_it():
+    made = var(2.0) * 3.0
+    for name, value in {"name": None, "grad": None, "requires_grad": True}.items():
+        assert getattr(made, name) is value
+    made.name, made.grad, made.own = "made", var(1.0), 7  # its own, not its class's
+    other = var(2.0) * 3.0
+    assert (other.name, other.grad, hasattr(other, "own")) == (None, None, False)
+    assert (Variable.name, Variable.grad, Variable.creator) == (None, None, None)
+
+
+def test_a_gradient_that_passes_through_is_not_shared_with_the_result_that_keeps_its_own():
+    x = var(1.0, 2.0)
+    y = x + 1.0
+    (y * 2.0).backward(retain_grad=True)
+    np.testing.assert_array_equal(x.grad.data, y.grad.data)
+    assert not np.shares_memory(x.grad.data, y.grad.data)
+
+
+def test_a_leafs_gradient_is_not_an_array_that_was_there_before():
+    class Same(Function):
+        def forward(self, x):
+            return x
+
+        def backward(self, gy):
+            return gy
+
+    class Itself(Function):
+        def forward(self, x, as_it_is):
+            return x * 1.0 + as_it_is
+
+        def backward(self, gy):
+            x, as_it_is = self.inputs
+            return Same()(x), as_it_is
+
+    x, as_it_is = var(1.0, 2.0), var(3.0, 4.0)
+    Itself()(x, as_it_is).backward()
+    np.testing.assert_array_equal(x.grad.data, x.data)
+    np.testing.assert_array_equal(as_it_is.grad.data, as_it_is.data)
+    assert not np.shares_memory(x.grad.data, x.data)
+    assert not np.shares_memory(as_it_is.grad.data, as_it_is.data)
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [("ff", "ff"), ("fd", "dd"), ("df", "dd"), ("fld", "dld"), ("lf", "lf"), ("efl", "ffl"), ("ffd", "ddd")],
+)
+def test_forward_sees_one_floating_dtype(given, seen):
+    class Kinds(Function):
+        def forward(self, *xs):
+            self.chars = "".join(x.dtype.char for x in xs)
+            return xs[0] * 1.0
+
+    function = Kinds()
+    function(*(Variable(np.ones(2, char)) for char in given))
+    assert function.chars == seen
+
+
+def test_a_value_error_of_forward_stays_what_it_is():
+    class Picky(Function):
+        def forward(self, x, W):
+            raise ValueError("picky: the mode None is not known")
+
+    with pytest.raises(ValueError, match=r"^picky: the mode None is not known$"):
+        Picky()(var(1.0), Variable(None))
+
+
+def test_two_gradients_that_are_one_variable_become_arrays_of_their_own():
+    class Twice(Function):
+        def forward(self, x0, x1, x2):
+            return x0 + x1 + x2
+
+        def backward(self, gy):
+            gx = gy * 2.0
+            return gx, gx, gx
+
+    x0, x1, x2 = var(1.0), var(2.0), var(3.0)
+    Twice()(x0, x1, x2 * 1.0).backward()
+    arrays = [x.grad.data for x in (x0, x1, x2)]
+    assert [float(a) for a in arrays] == [2.0, 2.0, 2.0]
+    assert len({a.ctypes.data for a in arrays}) == 3
 
 
 def test_nothing_behind_a_function_of_constants_is_visited():
@@ -890,7 +1069,7 @@ def test_requires_grad_false_stops_the_gradient(calls):
     frozen.requires_grad = False
     y = x * frozen
     calls.clear()
-    y.backward()
+    y.backward(create_graph=True)
     assert frozen.grad is None
     assert calls == ["Mul"]
     assert (frozen * frozen).creator is None
@@ -1284,6 +1463,26 @@ def test_fitting_a_shape_or_dtype_records_its_graph_too():
 # ----------------------------------------------------------------------------------------------------------------------
 # Large graphs
 # ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_functions_of_one_generation_are_visited_in_the_order_they_were_met():
+    visited = []
+
+    class Spy(Function):
+        def __init__(self, name):
+            self.name = name
+
+        def forward(self, *xs):
+            return sum(xs)
+
+        def backward(self, gy):
+            visited.append(self.name)
+            return tuple(gy * 1.0 for _ in self.inputs)
+
+    x = var(1.0)
+    a, b, c = (Spy(name)(x) for name in "abc")
+    (Spy("last")(c, Spy("ba")(b, a), b, a)).backward()
+    assert visited == ["last", "ba", "c", "b", "a"]
 
 
 class CountedInt(int):

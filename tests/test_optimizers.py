@@ -296,6 +296,15 @@ def test_what_a_rule_remembers_goes_by_the_parameters_names():
     np.testing.assert_allclose(optimizer.state["blocks.1/W"]["m"], 0.1 * model.blocks[1].W.grad.data, rtol=1e-6)
 
 
+def test_ada_delta_remembers_squares_of_gradients_as_h_and_of_steps_as_s():
+    target = Group(START)
+    optimizer = AdaDelta(rho=0.9).setup(target)
+    target.set_grads(np.full((2, 3), 10.0))
+    optimizer.update()
+    np.testing.assert_allclose(optimizer.state["0"]["h"], 0.1 * 10.0**2)
+    np.testing.assert_allclose(optimizer.state["0"]["s"], 0.1 * (START - target.all[0].data) ** 2)
+
+
 def test_a_parameter_keeps_its_memory_when_others_come_and_go():
     target = Group(START, START)
     _, second = target.all

@@ -1,10 +1,22 @@
-"""Work on plain arrays that deserves a fast version: convolution and pooling.
+"""Work on plain arrays that deserves a fast version: convolution, pooling, products, normalisation, updates.
 
-A backend is one file. Each has the functions of `reference`, under the same names with the same meaning, and is tested
-against it:
+A backend is one module. Each has the functions of `reference`, under the same names with the same meaning, and is
+tested against it:
 
     reference  plain NumPy: says what is computed in the fewest steps
-    blocked    NumPy in blocks that stay in the cache, channels last in memory; the default
+    blocked    NumPy in blocks that stay in the cache, channels last in memory; what there is without Numba
+    numba      compiled, on all threads: the default where Numba can be imported (pip install "dezero[fast]")
+
+    >>> serving(np.zeros(3)) in list(BACKENDS)          # which backend works on an array
+    True
+    >>> with using_kernels("reference"):                # another one, in this thread, until the block ends
+    ...     serving(np.zeros(3))
+    'reference'
+    >>> "conv2d" in provided("blocked")                 # the functions that a backend has a way of its own for
+    True
+
+The environment variable DEZERO_KERNELS names the backend to begin with. Convolutions of float32 by Winograd's method,
+which is faster and loses a digit, can be turned off: see `using_winograd`.
 
 Kernels know nothing of Variables, and rely on their caller: arrays of one device and one floating dtype, sizes that
 fit, and pairs (height, width) for every `kernel_size`, `stride`, `pad` and `dilation`.
@@ -13,56 +25,132 @@ fit, and pairs (height, width) for every `kernel_size`, `stride`, `pad` and `dil
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dezero import cuda
-from dezero.kernels import blocked, reference
+from dezero.kernels import blocked, device, reference
+from dezero.kernels.memory import has_own_memory
 from dezero.kernels.sizes import conv_outsize, deconv_outsize, span
+from dezero.kernels.threads import get_num_threads, set_num_threads
+from dezero.kernels.winograd import using_winograd
 
-__all__ = ["conv_outsize", "deconv_outsize", "for_array", "span", "using_kernels"]
+__all__ = [
+    "BACKENDS",
+    "conv_outsize",
+    "deconv_outsize",
+    "for_array",
+    "get_num_threads",
+    "has_own_memory",
+    "provided",
+    "serving",
+    "set_num_threads",
+    "span",
+    "using_kernels",
+    "using_winograd",
+]
 
-BACKENDS = {"reference": reference, "blocked": blocked}
+
+class _Backends(Mapping[str, Any]):
+    """The backends that there are, by name. The one that needs Numba is imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self.modules = {"reference": reference, "blocked": blocked}
+
+    def __iter__(self) -> Iterator[str]:
+        yield from ("reference", "blocked")
+        if importlib.util.find_spec("numba") is not None:
+            yield "numba"
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "numba" and name not in self.modules:
+            self.modules[name] = importlib.import_module("dezero.kernels.compiled")
+        return self.modules[name]
 
 
-def _check(name: str, where: str) -> str:
-    if name not in BACKENDS:
-        raise ValueError(f"{where}: there are no kernels {name!r}; there are {', '.join(BACKENDS)}")
-    return name
+BACKENDS = _Backends()
 
 
 class _Choice(threading.local):
-    """The backend of this thread; the environment variable DEZERO_KERNELS says which one to begin with."""
+    """The backend of this thread: its name, and the module once it was needed."""
 
-    name = _check(os.environ.get("DEZERO_KERNELS", "blocked"), "DEZERO_KERNELS")
+    name: str | None = None
+    module: Any = None
 
 
 _choice = _Choice()
 
 
+def _load(name: str, where: str) -> Any:
+    if name not in ("numba", *BACKENDS):
+        raise ValueError(f"{where}: there are no kernels {name!r}; there are {', '.join(BACKENDS)}")
+    try:
+        return BACKENDS[name]
+    except ImportError as error:
+        raise ImportError(
+            f'{where}: the kernels "numba" need Numba ({error}); install it: pip install "dezero[fast]"'
+        ) from error
+
+
+def _begin() -> str:
+    """Choose what a thread begins with."""
+    name = os.environ.get("DEZERO_KERNELS")
+    if name is None:
+        name = "numba" if "numba" in list(BACKENDS) else "blocked"
+        try:
+            _load(name, "kernels")
+        except ImportError as error:  # installed, but broken or too old
+            warnings.warn(f"{error}; going on without it", RuntimeWarning, stacklevel=4)
+            name = "blocked"
+    _choice.name, _choice.module = name, _load(name, "DEZERO_KERNELS")
+    return name
+
+
 def for_array(x: Any) -> Any:
     """Return the backend, a module, that works on the array `x`."""
     if cuda.get_array_module(x).__name__ == "cupy":
-        raise NotImplementedError(
-            "kernels: convolution and pooling have no backend for CuPy arrays; move them with to_cpu()"
-        )
-    return BACKENDS[_choice.name]
+        return device
+    if _choice.module is None:
+        _begin()
+    return _choice.module
+
+
+def serving(x: Any) -> str:
+    """Return the name of the backend that works on the array `x`, here and now."""
+    if for_array(x) is device:
+        return "device"
+    return _choice.name or _begin()
+
+
+def provided(name: str) -> list[str]:
+    """List the kernels that the backend `name` has a way of its own for; others it takes from the one before it."""
+    module = _load(name, "provided")
+    package = module.__name__
+    return sorted(f for f in blocked.__all__ if getattr(module, f).__module__.startswith(package))
 
 
 @contextlib.contextmanager
 def using_kernels(name: str) -> Iterator[None]:
-    """Inside the `with` block, in this thread, take the kernels of the backend `name`: "reference" or "blocked".
+    """Inside the `with` block, in this thread, take the kernels of the backend `name`.
 
-    Raises ValueError for another name.
+    Raises ValueError for a name that there is not, and ImportError, saying what to install, for "numba" without Numba.
 
     >>> with using_kernels("reference"):
     ...     for_array(np.zeros(3)).__name__
     'dezero.kernels.reference'
     """
-    before, _choice.name = _choice.name, _check(name, "using_kernels")
+    module = _load(name, "using_kernels")
+    before = _choice.name, _choice.module
+    _choice.name, _choice.module = name, module
     try:
         yield
     finally:
-        _choice.name = before
+        _choice.name, _choice.module = before

@@ -1,9 +1,9 @@
 """The plain NumPy kernels: each says what it computes in the fewest steps. Every other backend is tested against these.
 
-One idea carries the file. `im2col` copies the windows that a kernel sees into an array of axes (N, C, KH, KW, OH, OW):
-element [n, c, i, j, oh, ow] is what the kernel's cell (i, j) sees in window (oh, ow). A convolution is then a matrix
-product over (C, KH, KW), a pooling a reduction over (KH, KW), and a gradient runs the same way back through `col2im`,
-which adds every window back to where it came from.
+One idea carries convolution and pooling. `im2col` copies the windows that a kernel sees into an array of axes
+(N, C, KH, KW, OH, OW): element [n, c, i, j, oh, ow] is what the kernel's cell (i, j) sees in window (oh, ow). A
+convolution is then a matrix product over (C, KH, KW), a pooling a reduction over (KH, KW), and a gradient runs the same
+way back through `col2im`, which adds every window back to where it came from.
 
 A convolution makes one matrix of the whole batch, rows (C, KH, KW) and columns (N, OH, OW), so that it is one large
 product: many small ones, each on several threads, crawl when another program wants the cores. What comes out of it
@@ -14,6 +14,8 @@ Sizes: x (N, C, H, W), W (OC, C / groups, KH, KW), y and gy (N, OC, OH, OW). `ke
 `dilation` (1 when the kernel's cells are neighbours) are pairs.
 Source of the idea: Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
 processing", 2006.
+
+The kernels below convolution and pooling take CuPy's arrays as well: see device.py.
 """
 
 from __future__ import annotations
@@ -22,9 +24,14 @@ from typing import Any
 
 import numpy as np
 
+from dezero import cuda
 from dezero.kernels.sizes import span
 
 Pair = tuple[int, int]
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Convolution
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _windows(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair, pad_value: Any = 0) -> Any:
@@ -98,6 +105,11 @@ def _rows(images: Any, groups: int) -> Any:
     return images.transpose(1, 0, 2, 3).reshape(groups, C // groups, N * H * W)
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# Pooling
+# ----------------------------------------------------------------------------------------------------------------------
+
+
 def max_pool(x: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> tuple[Any, Any]:
     """Return the largest element of each window (N, C, OH, OW), and which of the window's KH*KW cells it stands in."""
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
@@ -143,3 +155,202 @@ def _join_cells(col: Any) -> Any:
 
 def _pick(cells: Any, indexes: Any) -> Any:
     return np.take_along_axis(cells, indexes[:, :, None], axis=2)[:, :, 0]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Activations
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def relu(x: Any) -> Any:
+    """y = max(x, 0)."""
+    return cuda.get_array_module(x).maximum(x, x.dtype.type(0))
+
+
+def relu_grad(x: Any, gy: Any) -> Any:
+    """gx = gy where x > 0, and 0 elsewhere, whatever gy is there."""
+    return cuda.get_array_module(x).where(x > 0, gy, gy.dtype.type(0))
+
+
+def sigmoid(x: Any) -> Any:
+    """y = 1 / (1 + exp(-x)), without overflow."""
+    xp = cuda.get_array_module(x)
+    z = xp.exp(-xp.abs(x))  # not exp(-x), which overflows for very negative x
+    return xp.where(x < 0, z, x.dtype.type(1)) / (1 + z)
+
+
+def sigmoid_grad(y: Any, gy: Any) -> Any:
+    """gx = gy * y * (1 - y), where y = sigmoid(x)."""
+    return gy * y * (1 - y)
+
+
+def tanh(x: Any) -> Any:
+    """y = tanh x."""
+    return cuda.get_array_module(x).tanh(x)
+
+
+def tanh_grad(y: Any, gy: Any) -> Any:
+    """gx = gy * (1 - y * y), where y = tanh(x)."""
+    return gy * (1 - y * y)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Normalisation
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def batch_norm(x: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any, Any]:
+    """y = gamma * (x - mean) / sqrt(var + eps) + beta, channel by channel: x (N, C, ...) -> y, mean (C,), var (C,).
+
+    Mean and (biased) variance are taken over all axes but the second.
+    """
+    axes = _all_but_channels(x)
+    mean, var = x.mean(axis=axes), x.var(axis=axes)
+    scale = gamma / (var + eps) ** 0.5
+    y = (x - _per_channel(mean, x)) * _per_channel(scale, x) + _per_channel(beta, x)
+    return y, mean, var
+
+
+def batch_norm_grad(x: Any, gy: Any, gamma: Any, mean: Any, var: Any, eps: float) -> tuple[Any, Any, Any]:
+    """Return gx, ggamma and gbeta, with n = (x - mean) / std and std = sqrt(var + eps).
+
+    gx = gamma / std * (gy - mean of gy - n * mean of gy * n); ggamma = sum of gy * n; gbeta = sum of gy.
+    """
+    axes = _all_but_channels(x)
+    std = (var + eps) ** 0.5
+    normal = (x - _per_channel(mean, x)) / _per_channel(std, x)
+    ggamma, gbeta = (gy * normal).sum(axis=axes), gy.sum(axis=axes)
+    count = x.size // gamma.size
+    gx = gy - _per_channel(gbeta / count, x) - normal * _per_channel(ggamma / count, x)
+    return gx * _per_channel(gamma / std, x), ggamma, gbeta
+
+
+def scale_and_shift(x: Any, scale: Any, shift: Any) -> Any:
+    """y = x * scale + shift, channel by channel: x (N, C, ...), scale and shift (C,)."""
+    return x * _per_channel(scale, x) + _per_channel(shift, x)
+
+
+def normalise(x: Any, eps: float) -> tuple[Any, Any, Any]:
+    """y = (x - mean) / std row by row, std = sqrt(var + eps): x (M, D) -> y (M, D), mean (M,), std (M,)."""
+    mean = x.mean(axis=1, keepdims=True)
+    centred = x - mean
+    std = ((centred * centred).mean(axis=1, keepdims=True) + eps) ** 0.5
+    return centred / std, mean[:, 0], std[:, 0]
+
+
+def normalise_grad(y: Any, std: Any, gy: Any) -> Any:
+    """gx = (gy - mean of gy - y * mean of gy * y) / std row by row, where y and std are those of `normalise`."""
+    inner = (gy * y).mean(axis=1, keepdims=True)
+    return (gy - gy.mean(axis=1, keepdims=True) - y * inner) / std[:, None]
+
+
+def channel_sum(gy: Any) -> Any:
+    """The sum over all axes but the second, (N, C, ...) -> (C,): the gradient of a bias."""
+    return gy.sum(axis=_all_but_channels(gy))
+
+
+def _all_but_channels(x: Any) -> tuple[int, ...]:
+    return (0, *range(2, x.ndim))
+
+
+def _per_channel(values: Any, x: Any) -> Any:
+    """(C,) in the shape that lines up with the second axis of x."""
+    return values.reshape(-1, *(1,) * (x.ndim - 2))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Products
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def linear(x: Any, W: Any, b: Any) -> Any:
+    """y = x W + b: x (N, in), W (in, out), b (out,) or None -> (N, out)."""
+    y = x @ W
+    return y if b is None else y + b
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Classes, rows
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def log_softmax(x: Any, axis: int) -> Any:
+    """y = x - log of the sum of exp(x) over `axis`, as precise for large x as for small."""
+    xp = cuda.get_array_module(x)
+    largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
+    largest = xp.where(xp.isfinite(largest), largest, x.dtype.type(0))  # inf - inf is not a number
+    x = x - largest  # what is left is small where it counts: no digits are lost in the difference
+    with np.errstate(divide="ignore"):
+        return x - xp.log(xp.exp(x).sum(axis=axis, keepdims=True))
+
+
+def softmax_cross_entropy(x: Any, t: Any) -> tuple[Any, Any]:
+    """Return the mean over n of -log_p[n, t[n]], and log_p = log_softmax(x): x (N, C), t (N,) integers in 0..C-1."""
+    log_p = log_softmax(x, axis=1)
+    return -log_p[cuda.get_array_module(x).arange(len(x)), t].mean(), log_p
+
+
+def softmax_cross_entropy_grad(log_p: Any, t: Any, gy: Any) -> Any:
+    """gx[n, c] = (exp(log_p[n, c]) - (1 if c is t[n] else 0)) * gy / N, gy of no axes: the gradient (N, C)."""
+    xp = cuda.get_array_module(log_p)
+    gx = xp.exp(log_p)
+    gx[xp.arange(len(gx)), t] -= 1
+    return gx * (gy / len(gx))
+
+
+def add_rows(shape: tuple[int, ...], rows: Any, gy: Any) -> Any:
+    """Zeros of `shape` to which gy[i] is added at row rows[i]: rows (...) integers, gy (..., *shape[1:]).
+
+    A row named twice gets both.
+    """
+    xp = cuda.get_array_module(gy)
+    gx = xp.zeros(shape, gy.dtype)
+    xp.add.at(gx, rows, gy)
+    return gx
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Updates: a parameter p and what is remembered of it change in place; g, its gradient, may be of another floating dtype
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def sgd(p: Any, g: Any, lr: float) -> None:
+    """p -= lr * g."""
+    p -= lr * g
+
+
+def momentum_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
+    """v = momentum * v - lr * g; p += v."""
+    v *= momentum
+    v -= lr * g
+    p += v
+
+
+def adagrad(p: Any, h: Any, g: Any, lr: float, eps: float) -> None:
+    """h += g * g; p -= lr * g / (sqrt(h) + eps)."""
+    h += g * g
+    p -= lr * g / (h**0.5 + eps)
+
+
+def rmsprop(p: Any, h: Any, g: Any, lr: float, alpha: float, eps: float) -> None:
+    """h = alpha * h + (1 - alpha) * g * g; p -= lr * g / (sqrt(h) + eps)."""
+    h *= alpha
+    h += (1 - alpha) * g * g
+    p -= lr * g / (h**0.5 + eps)
+
+
+def adadelta(p: Any, h: Any, s: Any, g: Any, rho: float, eps: float) -> None:
+    """h = rho * h + (1 - rho) * g * g; d = sqrt((s + eps) / (h + eps)) * g; s = rho * s + (1 - rho) * d * d; p -= d."""
+    h *= rho
+    h += (1 - rho) * g * g
+    d = ((s + eps) / (h + eps)) ** 0.5 * g
+    s *= rho
+    s += (1 - rho) * d * d
+    p -= d
+
+
+def adam(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, eps: float) -> None:
+    """m += (1 - beta1) * (g - m); v += (1 - beta2) * (g * g - v); p -= lr * m / (sqrt(v) + eps)."""
+    m += (1 - beta1) * (g - m)
+    v += (1 - beta2) * (g * g - v)
+    p -= lr * m / (v**0.5 + eps)

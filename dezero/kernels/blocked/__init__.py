@@ -1,0 +1,74 @@
+"""NumPy kernels made to be fast, the default: few passes over memory, in blocks that stay in the cache.
+
+Three ideas carry the rooms.
+
+**Channels last.** The axes of an image are (N, C, H, W), as everywhere, but what comes out of a convolution here lies
+in memory as (N, H, W, C): strides carry it, and NumPy's elementwise operations keep it, so nothing above has to know.
+Every kernel here takes either order and keeps it.
+
+**Blocks.** An array larger than the cache, written to memory and read again for the next step, costs more than the
+steps. So a few images or rows at a time go through all of them in a buffer.
+
+**Long runs, no branches.** NumPy is fast along runs of neighbours in memory: per-channel values are repeated to long
+rows, and a choice is an "and" with the bits of a mask.
+
+What has no fast way here (integers, float16 where sums are taken, groups of channels, NaN in a maximum) is left to the
+reference.
+"""
+
+from dezero.kernels.blocked.activation import relu, relu_grad, sigmoid, sigmoid_grad, tanh_grad
+from dezero.kernels.blocked.conv import conv2d, conv2d_grad_w, deconv2d
+from dezero.kernels.blocked.norm import (
+    batch_norm,
+    batch_norm_grad,
+    channel_sum,
+    normalise,
+    normalise_grad,
+    scale_and_shift,
+)
+from dezero.kernels.blocked.pool import (
+    average_pool,
+    average_pool_grad,
+    max_pool,
+    max_pool_gather,
+    max_pool_scatter,
+)
+from dezero.kernels.blocked.rows import add_rows, log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
+from dezero.kernels.blocked.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
+from dezero.kernels.reference import col2im, im2col, linear, tanh
+
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "adam",
+    "add_rows",
+    "average_pool",
+    "average_pool_grad",
+    "batch_norm",
+    "batch_norm_grad",
+    "channel_sum",
+    "col2im",
+    "conv2d",
+    "conv2d_grad_w",
+    "deconv2d",
+    "im2col",
+    "linear",
+    "log_softmax",
+    "max_pool",
+    "max_pool_gather",
+    "max_pool_scatter",
+    "momentum_sgd",
+    "normalise",
+    "normalise_grad",
+    "relu",
+    "relu_grad",
+    "rmsprop",
+    "scale_and_shift",
+    "sgd",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_grad",
+    "tanh",
+    "tanh_grad",
+]

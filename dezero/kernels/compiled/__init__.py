@@ -1,0 +1,75 @@
+"""Kernels compiled by Numba (extra `fast`): one pass where NumPy takes several, on all threads.
+
+Where to begin: `product.multiply` is the loop that most time goes into, `simd.tile` what it does innermost; `conv.py`
+says how a convolution is such a product without laying out its windows, `winograd.py` how to multiply less. What has no
+fast way here (integers, float16) is left to `blocked`.
+"""
+
+from dezero.kernels.blocked import (
+    log_softmax,
+    sigmoid,
+    softmax_cross_entropy,
+    softmax_cross_entropy_grad,
+    tanh,
+)
+from dezero.kernels.compiled.conv import conv2d, conv2d_grad_w, deconv2d
+from dezero.kernels.compiled.elementwise import (
+    adadelta,
+    adagrad,
+    adam,
+    momentum_sgd,
+    relu,
+    relu_grad,
+    rmsprop,
+    sgd,
+    sigmoid_grad,
+    tanh_grad,
+)
+from dezero.kernels.compiled.norm import (
+    batch_norm,
+    batch_norm_grad,
+    channel_sum,
+    normalise,
+    normalise_grad,
+    scale_and_shift,
+)
+from dezero.kernels.compiled.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
+from dezero.kernels.compiled.product import linear
+from dezero.kernels.compiled.rows import add_rows
+from dezero.kernels.reference import col2im, im2col
+
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "adam",
+    "add_rows",
+    "average_pool",
+    "average_pool_grad",
+    "batch_norm",
+    "batch_norm_grad",
+    "channel_sum",
+    "col2im",
+    "conv2d",
+    "conv2d_grad_w",
+    "deconv2d",
+    "im2col",
+    "linear",
+    "log_softmax",
+    "max_pool",
+    "max_pool_gather",
+    "max_pool_scatter",
+    "momentum_sgd",
+    "normalise",
+    "normalise_grad",
+    "relu",
+    "relu_grad",
+    "rmsprop",
+    "scale_and_shift",
+    "sgd",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_grad",
+    "tanh",
+    "tanh_grad",
+]

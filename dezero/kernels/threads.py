@@ -1,0 +1,142 @@
+"""Threads for kernels that run without the interpreter's lock.
+
+The policy: kernels of the Numba backend share one pool of plain Python threads, and use no other library's threads, so
+nobody's waiting threads take the processor from anybody, and no setting of another library is touched. NumPy's own
+products, where kernels leave work to NumPy, run on the threads that NumPy's BLAS was told to use.
+
+How many: `set_num_threads(n)`, or else the first of the environment variables DEZERO_NUM_THREADS and OMP_NUM_THREADS
+that is set, or else as many as the process may use. Results do not depend on it: work is cut by its size alone.
+
+The pool serves one caller at a time. Who calls meanwhile, from another thread or from inside the pool, does the work
+alone. A forked process begins with no pool and one thread, since what forks is usually one of many workers.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+__all__ = ["for_each", "for_ranges", "get_num_threads", "set_num_threads"]
+
+Work = Callable[[int], Any]
+
+
+def _default() -> int:
+    for name in ("DEZERO_NUM_THREADS", "OMP_NUM_THREADS"):
+        value = os.environ.get(name, "").split(",")[0]  # OpenMP allows a list, a number for each level of nesting
+        if value.strip().isdigit() and int(value) > 0:
+            return int(value)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Job:
+    """Work on the numbers 0 ... count-1: each thread takes the next one when it is done with its last."""
+
+    def __init__(self, work: Work, count: int) -> None:
+        self.work, self.numbers = work, iter(range(count))
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while (number := next(self.numbers, None)) is not None:  # each number once, whoever asks
+                self.work(number)
+        except BaseException as error:
+            self.stop(error)
+
+    def stop(self, error: BaseException) -> None:
+        self.numbers = iter(range(0))
+        self.error = self.error or error
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self.jobs: SimpleQueue[_Job] = SimpleQueue()
+        self.done: SimpleQueue[None] = SimpleQueue()
+        self.size = 0
+
+    def run(self, job: _Job, helpers: int) -> None:
+        for _ in range(self.size, helpers):
+            threading.Thread(target=self._help, name="dezero", daemon=True).start()
+            self.size += 1
+        for _ in range(helpers):
+            self.jobs.put(job)
+        job.run()
+        for _ in range(helpers):
+            self._wait(job)
+
+    def _wait(self, job: _Job) -> None:
+        """Wait for one helper, through Ctrl-C too: nobody may still write when the caller goes on."""
+        while True:
+            try:
+                return self.done.get()
+            except BaseException as error:
+                job.stop(error)
+
+    def _help(self) -> None:
+        while True:
+            self.jobs.get().run()
+            self.done.put(None)
+
+
+_threads = _default()
+_pool = _Pool()
+
+
+def _after_fork() -> None:
+    global _pool, _threads
+    _pool, _threads = _Pool(), 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def get_num_threads() -> int:
+    """Return how many threads kernels use at most."""
+    return _threads
+
+
+def set_num_threads(n: int) -> None:
+    """Let kernels of the Numba backend use `n` threads at most, the calling one included; results stay the same.
+
+    Raises ValueError when `n` is not an int of at least 1.
+    """
+    global _threads
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"set_num_threads: n must be an int of at least 1, got {n!r}")
+    _threads = n
+
+
+def for_each(work: Work, count: int) -> None:
+    """Call `work(0)` ... `work(count - 1)`, each once, in any order, on the threads that are free.
+
+    What `work` raises is raised here, after everybody has stopped.
+    """
+    helpers = min(_threads, count) - 1
+    pool = _pool
+    if helpers < 1 or not pool.busy.acquire(blocking=False):
+        for number in range(count):
+            work(number)
+        return
+    try:
+        job = _Job(work, count)
+        pool.run(job, helpers)
+    finally:
+        pool.busy.release()
+    if job.error is not None:
+        raise job.error
+
+
+def for_ranges(work: Callable[[slice], Any], size: int, at_a_time: int) -> None:
+    """Call `work(slice)` for slices of `at_a_time` that cover 0 ... size-1, on the threads that are free."""
+    pieces = -(-size // at_a_time)
+    if pieces <= 1:
+        work(slice(0, size))
+    else:
+        for_each(lambda piece: work(slice(piece * at_a_time, min(size, (piece + 1) * at_a_time))), pieces)
