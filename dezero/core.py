@@ -1255,7 +1255,7 @@ class Copy(Function):
     """y = x in memory of its own, in C order."""
 
     def forward(self, x: Any) -> Any:
-        return x.copy(order="C")
+        return kernels.for_array(x).copy(x)
 
     def backward(self, gy: Variable) -> Any:
         return gy
@@ -1285,6 +1285,8 @@ class Reshape(Function):
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
+        if x.ndim == 4 and not x.flags.c_contiguous:  # images with channels last: NumPy would copy them, more slowly
+            x = kernels.for_array(x).copy(x)
         try:
             return x.reshape(self.shape)
         except ValueError:

@@ -195,6 +195,7 @@ CASES = {
         (reference.normalise(x, 1e-3)[0], np.abs(numbers(len(x), seed=1)) + 0.1, gy)
         for x, gy in each_shape(*MATRICES, count=2)
     ],
+    "copy": each_shape((3,), (3, 4), (0, 2), (2, 3, 4, 5), (2, 40, 9, 9), (1, 33, 5, 4), (2, 1, 3, 3), (3, 16, 1, 1)),
     "linear": [
         *((numbers(N, D), numbers(D, M, seed=1), None) for N, D, M in [(2, 3, 4), (0, 3, 4), (3, 0, 4), (1, 1, 1)]),
         *((numbers(N, D), numbers(D, M, seed=1), numbers(M, seed=2)) for N, D, M in [(4, 3, 2), (100, 70, 65)]),

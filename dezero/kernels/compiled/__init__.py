@@ -25,6 +25,7 @@ from dezero.kernels.compiled.elementwise import (
     sigmoid_grad,
     tanh_grad,
 )
+from dezero.kernels.compiled.layout import copy
 from dezero.kernels.compiled.norm import (
     batch_norm,
     batch_norm_grad,
@@ -51,6 +52,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_grad_w",
+    "copy",
     "deconv2d",
     "im2col",
     "linear",

@@ -11,7 +11,12 @@ from dezero.kernels.compiled.compile import compiled
 from dezero.kernels.compiled.layout import empty_like, flattened, in_one_piece, is_ours
 from dezero.kernels.threads import for_ranges
 
-PIECE = 2**16  # elements: what one thread does before it looks for more
+PIECE = 2**17  # elements: what one thread does before it looks for more
+SMALL = 2**13  # elements: below, NumPy has done it before a kernel is called
+
+
+def _is_worth_it(*arrays: Any) -> bool:
+    return arrays[0].size >= SMALL and is_ours(*arrays)
 
 
 def _one_pass(kernel: Any, like: Any, *arrays: Any) -> Any:
@@ -25,7 +30,7 @@ def _one_pass(kernel: Any, like: Any, *arrays: Any) -> Any:
 
 def relu(x: Any) -> Any:
     """As `reference.relu`."""
-    return _one_pass(_relu, x, x) if is_ours(x) else blocked.relu(x)
+    return _one_pass(_relu, x, x) if _is_worth_it(x) else blocked.relu(x)
 
 
 @compiled
@@ -38,7 +43,7 @@ def _relu(x, y):  # type: ignore[no-untyped-def]
 
 def relu_grad(x: Any, gy: Any) -> Any:
     """As `reference.relu_grad`."""
-    return _one_pass(_relu_grad, x, x, gy) if is_ours(x, gy) else blocked.relu_grad(x, gy)
+    return _one_pass(_relu_grad, x, x, gy) if _is_worth_it(x, gy) else blocked.relu_grad(x, gy)
 
 
 @compiled
@@ -51,7 +56,7 @@ def _relu_grad(x, gy, gx):  # type: ignore[no-untyped-def]
 
 def sigmoid_grad(y: Any, gy: Any) -> Any:
     """As `reference.sigmoid_grad`."""
-    return _one_pass(_sigmoid_grad, y, y, gy) if is_ours(y, gy) else blocked.sigmoid_grad(y, gy)
+    return _one_pass(_sigmoid_grad, y, y, gy) if _is_worth_it(y, gy) else blocked.sigmoid_grad(y, gy)
 
 
 @compiled
@@ -63,7 +68,7 @@ def _sigmoid_grad(y, gy, gx):  # type: ignore[no-untyped-def]
 
 def tanh_grad(y: Any, gy: Any) -> Any:
     """As `reference.tanh_grad`."""
-    return _one_pass(_tanh_grad, y, y, gy) if is_ours(y, gy) else blocked.tanh_grad(y, gy)
+    return _one_pass(_tanh_grad, y, y, gy) if _is_worth_it(y, gy) else blocked.tanh_grad(y, gy)
 
 
 @compiled
@@ -85,7 +90,7 @@ def _update(rule: Any, kernel: Any, arrays: Any, numbers: Any, more: Any = ()) -
     worked out in float64: float32 would lose digits in the difference.
     """
     *changed, g = arrays
-    if not is_ours(*arrays) or not all(x.flags.c_contiguous and x.flags.writeable for x in changed):
+    if not _is_worth_it(*arrays) or not all(x.flags.c_contiguous and x.flags.writeable for x in changed):
         rule(*arrays, *numbers)
         return
     flat = [x.reshape(-1) for x in changed]

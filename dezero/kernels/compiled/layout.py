@@ -8,12 +8,18 @@ import numpy as np
 
 from dezero.kernels import memory, scratch
 from dezero.kernels.compiled.compile import compiled
-from dezero.kernels.compiled.simd import panel_width
+from dezero.kernels.compiled.simd import lanes, panel_width, transpose
+from dezero.kernels.threads import for_ranges
+
+PIECE = 2**16  # numbers that one thread copies before it looks for more
 
 
 def is_ours(*arrays: Any) -> bool:
     """Say whether kernels here can do it: all arrays float32 or all float64, and none empty."""
-    return all(x.dtype == arrays[0].dtype and x.dtype in (np.float32, np.float64) and x.size for x in arrays)
+    kind = arrays[0].dtype.char
+    if kind not in "fd":
+        return False
+    return all(x.dtype.char == kind and x.size and x.dtype.isnative for x in arrays)
 
 
 def channels_last(x: Any) -> Any:
@@ -36,17 +42,35 @@ def flattened(*arrays: Any) -> tuple[Any, ...]:
 
     The first decides between the two orders that images come in; what has another is copied.
     """
-    if is_channels_last(arrays[0]):
-        arrays = tuple(map(channels_last, arrays))
-    return tuple(map(in_one_piece, arrays))
+    return tuple(map(in_pixels if is_channels_last(arrays[0]) else in_one_piece, arrays))
 
 
 def in_one_piece(x: Any) -> Any:
     """`x` as a flat array in the order of its axes: a view where it lies so."""
-    x = np.ascontiguousarray(x)
-    if not x.flags.writeable:  # Numba would compile everything again for a read-only array; a copy takes less
-        x = x.copy()
+    if not x.flags.c_contiguous or not x.flags.writeable:  # Numba would compile everything again for read-only arrays
+        x = copy(x)
     return x.reshape(-1)
+
+
+def in_pixels(x: Any) -> Any:
+    """Images (N, C, H, W) as a flat array in the order (N, H, W, C): a view where they lie so."""
+    if is_ours(x) and x.flags.c_contiguous and not is_channels_last(x):
+        N, C, H, W = x.shape
+        y = memory.empty((N, H, W, C), x.dtype)
+        _transpose_images(x, C, H * W, y)
+        return y.reshape(-1)
+    return in_one_piece(channels_last(x))
+
+
+def copy(x: Any) -> Any:
+    """As `reference.copy`."""
+    y = memory.empty(x.shape, x.dtype)
+    if is_ours(x) and is_channels_last(x):
+        _, C, H, W = x.shape
+        _transpose_images(channels_last(x), H * W, C, y)
+    else:
+        np.copyto(y, x)
+    return y
 
 
 def empty_like(x: Any) -> Any:
@@ -56,6 +80,47 @@ def empty_like(x: Any) -> Any:
     return memory.empty(x.shape, x.dtype)
 
 
+# ----------------------------------------------------------------------------------------------------------------------
+# From one order to the other
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _transpose_images(x: Any, rows: int, columns: int, y: Any) -> None:
+    """Each image of x, a matrix (rows, columns), transposed, to y."""
+    source = x.reshape(-1)
+    if not source.flags.writeable:
+        source = source.copy()
+    target, size, count = y.reshape(-1), rows * columns, lanes(x.dtype)
+
+    def work(some: slice) -> None:
+        _transpose_some(source, target, some.start, some.stop, rows, columns, count)
+
+    for_ranges(work, len(x), max(1, PIECE // size))
+
+
+@compiled
+def _transpose_some(source, target, first, last, rows, columns, lanes):  # type: ignore[no-untyped-def]
+    for image in range(first, last):
+        start = image * rows * columns
+        _transpose(source, start, rows, columns, columns, target, start, rows, lanes)
+
+
+@compiled
+def _transpose(source, s, rows, columns, s_step, target, t, t_step, lanes):  # type: ignore[no-untyped-def]
+    """target[t + t_step * j + i] = source[s + s_step * i + j]: in squares, the last of which overlap those before."""
+    if rows >= lanes and columns >= lanes:
+        for i in range(0, rows + lanes - 1, lanes):
+            i = min(i, rows - lanes)
+            for j in range(0, columns + lanes - 1, lanes):
+                j = min(j, columns - lanes)
+                from_, to = s + s_step * i + j, t + t_step * j + i
+                transpose(source, from_, s_step, target, to, t_step)  # type: ignore[call-arg]
+    else:
+        for i in range(rows):
+            for j in range(columns):
+                target[t + t_step * j + i] = source[s + s_step * i + j]
+
+
 class Images:
     """Images (N, C, H, W) as flat memory, and how far apart in it neighbours are: along N, H, W and C."""
 
@@ -63,7 +128,7 @@ class Images:
         self.shape = x.shape
         _, C, H, W = x.shape
         if is_channels_last(x):
-            self.flat, self.strides = in_one_piece(channels_last(x)), (H * W * C, W * C, C, 1)
+            self.flat, self.strides = in_pixels(x), (H * W * C, W * C, C, 1)
         else:
             self.flat, self.strides = in_one_piece(x), (C * H * W, W, 1, H * W)
 
@@ -76,7 +141,9 @@ class Images:
         _, C, H, W = self.shape
         begin = block.image * self.strides[0] + channels[0] * self.strides[3]
         there = min(channels[1], C - channels[0])
-        _lay_out(self.flat, begin, *self.strides, block.images, H, W, there, top, left, *size, channels[1], buffer)
+        pixels = scratch.take("pixels", 0 if self.strides[3] == 1 else H * W * there, self.flat.dtype)
+        numbers = (*self.strides, block.images, H, W, there, top, left, *size, channels[1], lanes(buffer.dtype))
+        _lay_out(self.flat, begin, *numbers, pixels, buffer)
 
     def packed(self, block: Any, channels: Any, lanes: int) -> Any:
         """The pixels of a block, a row each, and `channels` (first, how many) of theirs, as `product.pack` lays it out.
@@ -94,33 +161,29 @@ class Images:
 
 
 @compiled
-def _lay_out(x, begin, sn, sh, sw, sc, n, H, W, C, top, left, height, width, channels, buffer):  # type: ignore[no-untyped-def]
+def _lay_out(x, begin, sn, sh, sw, sc, n, H, W, C, top, left, height, width, channels, lanes, pixels, buffer):  # type: ignore[no-untyped-def]
     near, far = max(0, -left), max(0, min(width, W - left))
-    for line in range(n * height):
-        i, h = line // height, line % height + top
-        row = buffer[line * width * channels : (line + 1) * width * channels]
-        if h < 0 or h >= H or far <= near:
-            row[:] = 0
-            continue
-        row[: near * channels] = 0
-        row[far * channels :] = 0
-        start = begin + i * sn + h * sh + (left + near) * sw
-        if sc == 1 and sw == channels:  # pixels side by side
-            row[near * channels : far * channels] = x[start : start + (far - near) * sw]
-        elif sc == 1:
-            for w in range(far - near):
-                pixel = row[(near + w) * channels : (near + w + 1) * channels]
-                pixel[:C] = x[start + w * sw : start + w * sw + C]
-                pixel[C:] = 0
-        else:
-            inside = row[near * channels : far * channels]
-            for c in range(C):
-                values = x[start + c * sc : start + c * sc + far - near]
-                for w in range(len(values)):
-                    inside[w * channels + c] = values[w]
-            for c in range(C, channels):
+    up, down = max(0, -top), max(0, min(height, H - top))
+    for image in range(n):
+        source, first, step_h, step_w = x, begin + image * sn + (top + up) * sh, sh, sw
+        if sc != 1 and down > up:  # channels first: as pixels, before they are cut into rows
+            _transpose(x, first, C, (down - up) * W, sc, pixels, 0, C, lanes)
+            source, first, step_h, step_w = pixels, 0, W * C, C
+        for h in range(height):
+            row = buffer[(image * height + h) * width * channels : (image * height + h + 1) * width * channels]
+            if h < up or h >= down or far <= near:
+                row[:] = 0
+                continue
+            row[: near * channels] = 0
+            row[far * channels :] = 0
+            start = first + (h - up) * step_h + (left + near) * step_w
+            if step_w == channels:  # pixels side by side
+                row[near * channels : far * channels] = source[start : start + (far - near) * channels]
+            else:
                 for w in range(far - near):
-                    inside[w * channels + c] = 0
+                    pixel = row[(near + w) * channels : (near + w + 1) * channels]
+                    pixel[:C] = source[start + w * step_w : start + w * step_w + C]
+                    pixel[C:] = 0
 
 
 @compiled

@@ -1,7 +1,8 @@
 """Pooling, window by window, padding never stored.
 
-Images come in two orders. Channels last, a window is a few vectors of channels, compared or added at once, and what
-is left of the channels; channels first, it is a few numbers. `_bounds` cuts off what of a window lies outside.
+With the channels last in memory, a window is a few vectors of channels, compared or added at once, and what is left of
+the channels, one by one. Images with channels first are therefore rearranged, if there are channels enough to fill a
+vector; with fewer, each channel is an image of its own. `_bounds` cuts off what of a window lies outside.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from dezero.kernels import blocked, memory
 from dezero.kernels.compiled.compile import compiled
-from dezero.kernels.compiled.layout import channels_first, channels_last, in_one_piece, is_channels_last, is_ours
+from dezero.kernels.compiled.layout import channels_first, in_one_piece, in_pixels, is_channels_last, is_ours
 from dezero.kernels.compiled.simd import give, give_more, lanes, largest
 from dezero.kernels.reference import Pair
 from dezero.kernels.sizes import conv_outsize
@@ -25,8 +26,8 @@ class _Images:
     """How images and windows lie: `planes` pieces of (H, W, C) numbers, C being 1 where channels come first."""
 
     def __init__(self, x: Any, image_size: Pair, outsize: Pair, dtype: Any = None) -> None:
-        self.last = is_channels_last(x)
         self.N, channels = x.shape[:2]
+        self.last = is_channels_last(x) or channels >= lanes(dtype or x.dtype)
         self.planes = self.N if self.last else self.N * channels
         self.C = channels if self.last else 1
         self.channels = channels
@@ -46,9 +47,7 @@ class _Images:
 
     def flat(self, *arrays: Any) -> tuple[Any, ...]:
         """Flat arrays in the order of these images."""
-        if self.last:
-            arrays = tuple(map(channels_last, arrays))
-        return tuple(map(in_one_piece, arrays))
+        return tuple(map(in_pixels if self.last else in_one_piece, arrays))
 
 
 def _outsize(x: Any, window: Any) -> Pair:
@@ -177,21 +176,14 @@ def _average_pool(x, y, H, W, OH, OW, C, lanes, KH, KW, SH, SW, PH, PW, first, l
             for ow in range(OW):
                 near, far, left = _bounds(ow, W, KW, SW, PW)
                 o = ((plane * OH + oh) * OW + ow) * C
-                if C == 1:
-                    total = x.dtype.type(0)
-                    for i in range(up, down):
-                        for j in range(near, far):
-                            total += x[(plane * H + top + i) * W + left + j]
-                    y[o] = total * share
-                else:
-                    totals = y[o : o + C]
-                    totals[:] = 0
-                    for i in range(up, down):
-                        for j in range(near, far):
-                            s = ((plane * H + top + i) * W + left + j) * C
-                            _add(x[s : s + C], totals, one)
-                    for c in range(C):
-                        totals[c] *= share
+                totals = y[o : o + C]
+                totals[:] = 0
+                for i in range(up, down):
+                    for j in range(near, far):
+                        s = ((plane * H + top + i) * W + left + j) * C
+                        _add(x[s : s + C], totals, one)
+                for c in range(C):
+                    totals[c] *= share
 
 
 def average_pool_grad(gy: Any, image_size: Pair, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:

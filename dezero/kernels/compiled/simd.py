@@ -1,12 +1,14 @@
 """What Numba cannot say: vectors of the processor, spoken in LLVM's own language.
 
-A loop over channels is left to the compiler everywhere else. Here are the two pieces of code in which everything
-depends on numbers staying in registers, and which therefore are written out, instruction by instruction:
+A loop over channels is left to the compiler everywhere else. Here are the pieces of code in which everything depends on
+numbers staying in registers, and which therefore are written out, instruction by instruction:
 
     tile         a few rows of a matrix times a few columns of another: where nearly all time of a network goes
     transform    M X M' for a small matrix M of constants and many X side by side: the transforms of Winograd
+    transpose    a square of as many rows as a vector has lanes
+    largest      the maximum of a window, for a vector of channels; give and give_more lead gradients back
 
-Both are written through Numba's public door for such things, `numba.extending.intrinsic`: a function that is given the
+They are written through Numba's public door for such things, `numba.extending.intrinsic`: a function that is given the
 builder of the code, and adds to it. The bodies run when a kernel is compiled; what they build runs at every call.
 
 `LANES(dtype)` numbers fit into a vector. A tile is `ROWS` rows by 1, 2 or 4 vectors. With the 32 registers of AVX-512
@@ -86,6 +88,11 @@ class _Builder:
         first = self.builder.insert_element(nothing, number, ir.IntType(32)(0))
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
         return self.builder.shuffle_vector(first, nothing, zeros)
+
+    def picked(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        """A vector of some lanes of a, and some of b, which count on from those of a."""
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+        return self.builder.shuffle_vector(a, b, mask)
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         """a * b + c, rounded once where the processor can."""
@@ -239,6 +246,37 @@ def _combine(code: _Builder, factors: list[float], vectors: list[Any]) -> Any:
         else:
             total = code.multiply_add(vector, constant, total)
     return total
+
+
+@intrinsic  # type: ignore[misc]
+def transpose(context: Any, source: Any, s: Any, s_step: Any, target: Any, t: Any, t_step: Any) -> Any:
+    """target[t + t_step * j + i] = source[s + s_step * i + j] for i and j up to the lanes of a vector.
+
+    The quarters off the diagonal change places, then those of each quarter, and so on. Source: Eklundh, "A fast
+    computer method for matrix transposing", 1972.
+    """
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Builder(context, builder, signature, args)
+        source, target = code.pointer(0), code.pointer(3)
+        s, s_step, t, t_step = args[1], args[2], args[4], args[5]
+        count = code.vector_type(source).count
+        rows = [code.load(source, builder.add(s, builder.mul(s_step, _INT(i)))) for i in range(count)]
+        half = count // 2
+        while half:
+            # of two rows that are `half` apart: the lanes that stay in the upper one, and those that stay below
+            upper = [lane if not lane & half else count + lane - half for lane in range(count)]
+            lower = [lane + half if not lane & half else count + lane for lane in range(count)]
+            for i in range(count):
+                if not i & half:
+                    pair = rows[i], rows[i + half]
+                    rows[i], rows[i + half] = code.picked(*pair, upper), code.picked(*pair, lower)
+            half //= 2
+        for j, row in enumerate(rows):
+            code.store(row, target, builder.add(t, builder.mul(t_step, _INT(j))))
+        return context.get_dummy_value()
+
+    return types.void(source, s, s_step, target, t, t_step), build
 
 
 @intrinsic  # type: ignore[misc]
