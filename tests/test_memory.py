@@ -60,6 +60,21 @@ def test_what_is_idle_is_bounded_and_can_be_released(monkeypatch):
     assert not memory._idle
 
 
+def test_sizes_that_nobody_asks_for_make_place(monkeypatch):
+    monkeypatch.setattr(memory, "LIMIT", 500_000)
+    old = [memory.empty((300, 100 + i), np.float64) for i in (0, 20)]  # 240 and 288 KB
+    old.clear()
+    new = memory.empty((300, 150), np.float64)
+    there = place(new)
+    del new
+    assert place(memory.empty((300, 150), np.float64)) == there
+
+
+def test_what_holds_references_is_numpys_own():
+    assert memory.empty((300, 300), object)[0, 0] is None
+    assert memory.empty((300, 300), np.dtype([("a", "f4"), ("b", "f8")])).dtype.names == ("a", "b")
+
+
 def test_small_arrays_are_numpys_own():
     assert memory.empty((10,), np.float32).flags.owndata
 

@@ -94,7 +94,7 @@ def _load(name: str, where: str) -> Any:
         raise ValueError(f"{where}: there are no kernels {name!r}; there are {', '.join(BACKENDS)}")
     try:
         return BACKENDS[name]
-    except ImportError as error:
+    except Exception as error:  # a broken installation fails in many ways
         raise ImportError(
             f'{where}: the kernels "numba" need Numba ({error}); install it: pip install "dezero[fast]"'
         ) from error

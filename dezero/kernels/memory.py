@@ -5,7 +5,8 @@ touch, and takes it back soon after: a fifth of the time of a step went there. S
 from here. It goes back into `_idle` when its `Owner` is collected, which every array and view in it keeps alive, and
 the next result of that size finds it there. Nothing else changes: they are plain arrays.
 
-What is idle is bounded by LIMIT, and `release()` lets go of it. Small arrays come from NumPy as ever.
+What is idle is bounded by LIMIT, of which sizes that nobody asks for make place for newer ones, and `release()` lets go
+of it. Small arrays come from NumPy as ever.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["Owner", "empty", "empty_like", "has_own_memory", "release", "zeros"]
 LIMIT = 2**28  # bytes that may lie idle
 SMALLEST = 2**16  # bytes: below, asking NumPy takes less
 
-_idle: dict[int, list[Any]] = {}  # by size
+_idle: dict[int, list[Any]] = {}  # by size, in the order in which sizes were last used
 
 
 class Owner:
@@ -33,15 +34,18 @@ class Owner:
 
     def __del__(self) -> None:
         size = self.memory.nbytes
-        if size + sum(size * len(pieces) for size, pieces in list(_idle.items())) <= LIMIT:
-            _idle.setdefault(size, []).append(self.memory)
+        pieces = _idle.pop(size, [])
+        pieces.append(self.memory)
+        _idle[size] = pieces  # at the end: used last
+        while sum(size * len(pieces) for size, pieces in list(_idle.items())) > LIMIT:
+            _idle.pop(next(iter(_idle)), None)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:
     """As np.empty."""
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    if size < SMALLEST:
+    if size < SMALLEST or dtype.kind not in "biufc":
         return np.empty(shape, dtype)
     size = _rounded(size)
     try:

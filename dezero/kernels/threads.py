@@ -7,8 +7,9 @@ products, where kernels leave work to NumPy, run on the threads that NumPy's BLA
 How many: `set_num_threads(n)`, or else the first of the environment variables DEZERO_NUM_THREADS and OMP_NUM_THREADS
 that is set, or else as many as the process may use. Results do not depend on it: work is cut by its size alone.
 
-The pool serves one caller at a time. Who calls meanwhile, from another thread or from inside the pool, does the work
-alone. A forked process begins with no pool and one thread, since what forks is usually one of many workers.
+The helpers serve whoever calls, from any thread, and from inside the work itself; who calls always works, too, and
+waits for nobody but the helpers that took part. A forked process begins with no helpers and one thread, since what
+forks is usually one of many workers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 __all__ = ["for_each", "for_ranges", "get_num_threads", "set_num_threads"]
@@ -35,11 +36,20 @@ def _default() -> int:
 
 
 class _Job:
-    """Work on the numbers 0 ... count-1: each thread takes the next one when it is done with its last."""
+    """Work on the numbers 0 ... count-1: each thread takes the next one when it is done with its last.
+
+    Ctrl-C can strike the caller between any two steps. So nothing here is locked, and no step counts on the one before
+    it: a helper says that it has come before it looks whether the job is closed, and the caller closes it before it
+    looks who has come.
+    """
 
     def __init__(self, work: Work, count: int) -> None:
         self.work, self.numbers = work, iter(range(count))
         self.error: BaseException | None = None
+        self.closed = False
+        self.come: list[None] = []  # the helpers; lists because to append is one step
+        self.gone: list[None] = []
+        self.news: SimpleQueue[None] = SimpleQueue()
 
     def run(self) -> None:
         try:
@@ -49,39 +59,49 @@ class _Job:
             self.stop(error)
 
     def stop(self, error: BaseException) -> None:
-        self.numbers = iter(range(0))
         self.error = self.error or error
+        self.numbers = iter(range(0))
+
+    def help(self) -> None:
+        self.come.append(None)
+        if not self.closed:
+            self.run()
+        self.gone.append(None)
+        self.news.put(None)
+
+    def close(self) -> None:
+        """Wait for the helpers, through Ctrl-C too: nobody may still write when the caller goes on."""
+        while not self.closed or len(self.gone) < len(self.come):
+            try:
+                self.closed = True
+                if len(self.gone) < len(self.come):
+                    self.news.get(timeout=0.05)
+            except Empty:
+                pass  # the news went to a get that was interrupted
+            except BaseException as error:
+                self.stop(error)
 
 
 class _Pool:
     def __init__(self) -> None:
-        self.busy = threading.Lock()
         self.jobs: SimpleQueue[_Job] = SimpleQueue()
-        self.done: SimpleQueue[None] = SimpleQueue()
-        self.size = 0
+        self.helpers: list[threading.Thread] = []
 
-    def run(self, job: _Job, helpers: int) -> None:
-        for _ in range(self.size, helpers):
-            threading.Thread(target=self._help, name="dezero", daemon=True).start()
-            self.size += 1
+    def call(self, job: _Job, helpers: int) -> None:
+        """Have `helpers` threads look at the job, when they are free."""
+        while len(self.helpers) < helpers:
+            helper = threading.Thread(target=self._help, name="dezero", daemon=True)
+            try:
+                helper.start()
+            except RuntimeError:  # the system has no more threads, or the interpreter is ending
+                break
+            self.helpers.append(helper)
         for _ in range(helpers):
             self.jobs.put(job)
-        job.run()
-        for _ in range(helpers):
-            self._wait(job)
-
-    def _wait(self, job: _Job) -> None:
-        """Wait for one helper, through Ctrl-C too: nobody may still write when the caller goes on."""
-        while True:
-            try:
-                return self.done.get()
-            except BaseException as error:
-                job.stop(error)
 
     def _help(self) -> None:
         while True:
-            self.jobs.get().run()
-            self.done.put(None)
+            self.jobs.get().help()
 
 
 _threads = _default()
@@ -119,16 +139,18 @@ def for_each(work: Work, count: int) -> None:
     What `work` raises is raised here, after everybody has stopped.
     """
     helpers = min(_threads, count) - 1
-    pool = _pool
-    if helpers < 1 or not pool.busy.acquire(blocking=False):
+    if helpers < 1:
         for number in range(count):
             work(number)
         return
+    job = _Job(work, count)
     try:
-        job = _Job(work, count)
-        pool.run(job, helpers)
+        _pool.call(job, helpers)
+        job.run()
+    except BaseException as error:
+        job.stop(error)
     finally:
-        pool.busy.release()
+        job.close()
     if job.error is not None:
         raise job.error
 

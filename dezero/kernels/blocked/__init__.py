@@ -35,7 +35,7 @@ from dezero.kernels.blocked.pool import (
 )
 from dezero.kernels.blocked.rows import add_rows, log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
 from dezero.kernels.blocked.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
-from dezero.kernels.reference import col2im, copy, im2col, linear, tanh
+from dezero.kernels.reference import col2im, copy, gates, gates_grad, im2col, linear, tanh
 
 __all__ = [
     "adadelta",
@@ -52,6 +52,8 @@ __all__ = [
     "conv2d_grad_w",
     "copy",
     "deconv2d",
+    "gates",
+    "gates_grad",
     "im2col",
     "linear",
     "log_softmax",

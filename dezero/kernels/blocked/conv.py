@@ -21,13 +21,16 @@ from dezero.kernels.blocked.layout import channels_first, channels_last, conv_co
 from dezero.kernels.reference import Pair
 
 BUFFER = 2**19  # bytes of windows that are laid out at a time: half of a common second-level cache
+FEW = 8  # channels that come out of a deconvolution: a product with so few columns is slower than adding windows up
+SHORT = 16  # neighbours: runs of fewer are not worth copying one by one
 
 
 class _Windows:
     """The windows of channels-last images, laid out a block at a time in one buffer.
 
     Iterating yields, for each block, which rows of the matrix (N*OH*OW, ...) it is, and the block: a matrix of one row
-    (KH, KW, C) for each window.
+    (KH, KW, C) for each window. Where such a row is made of short runs, it lies in memory as a column, so that what is
+    copied in one go are the pixels that one cell sees.
     """
 
     def __init__(self, x: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair, outsize: Pair) -> None:
@@ -40,6 +43,7 @@ class _Windows:
         self.images = min(N, max(1, rows // OH))  # whole images, or
         self.rows = OH if rows >= OH else rows  # some rows of one
         self.length = KH * KW * C
+        self.turned = KW * C < SHORT
         self.padded = np.zeros((self.images, H + 2 * PH, W + 2 * PW, C), x.dtype) if PH or PW else x
         self.buffer = scratch.take("windows", self.images * self.rows * OW * self.length, x.dtype)
 
@@ -53,11 +57,14 @@ class _Windows:
             windows = self._view(images)
             for top in range(0, OH, self.rows):
                 some = windows[:, top : top + self.rows]
-                block = self.buffer[: some.size].reshape(some.shape)
-                np.copyto(block, some)
                 start = (n * OH + top) * OW
                 count = some.shape[0] * some.shape[1] * OW
-                yield slice(start, start + count), block.reshape(count, self.length)
+                if self.turned:
+                    some = some.transpose(3, 4, 5, 0, 1, 2)
+                block = self.buffer[: some.size].reshape(some.shape)
+                np.copyto(block, some)
+                block = block.reshape(self.length, count).T if self.turned else block.reshape(count, self.length)
+                yield slice(start, start + count), block
 
     def _pad(self, images: Any) -> Any:
         (PH, PW), (_, H, W, _) = self.pad, images.shape
@@ -104,7 +111,7 @@ def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dil
     _, _, KH, KW = W.shape
     (PH, PW), (DH, DW) = pad, dilation
     turned_pad = DH * (KH - 1) - PH, DW * (KW - 1) - PW
-    if not is_ours(x, W) or groups > 1:
+    if not is_ours(x, W) or groups > 1 or W.shape[1] <= FEW:
         return reference.deconv2d(x, W, b, stride, pad, outsize, dilation, groups)
     if stride == (1, 1) and min(turned_pad) >= 0:  # a convolution with the kernels turned around
         return conv2d(x, W[:, :, ::-1, ::-1].transpose(1, 0, 2, 3), b, stride, turned_pad, dilation, groups)

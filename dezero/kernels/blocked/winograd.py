@@ -86,8 +86,9 @@ def conv2d(x: Any, W: Any, b: Any, pad: Pair) -> Any:
     pixels = x.transpose(0, 2, 3, 1)
     for first, count in cut.blocks():
         images[:count, PH : PH + H, PW : PW + width] = pixels[first : first + count]
-        np.matmul(cut.transform("points", _BB, images), U, out=M)
-        np.matmul(_AA, M.reshape(POINTS, -1), out=Y)
+        with np.errstate(invalid="ignore"):  # an infinite pixel makes what is not a number: no news
+            np.matmul(cut.transform("points", _BB, images), U, out=M)
+            np.matmul(_AA, M.reshape(POINTS, -1), out=Y)
         _put_together(Y.reshape(_m, _m, cut.n, cut.down, cut.across, OC)[:, :, :count], y[first : first + count])
     if b is not None:
         y += b

@@ -4,7 +4,7 @@ Numba compiles a function the first time it is called with arrays of a dtype. Wh
 `~/.dezero/kernels-...` (below the environment variable DEZERO_HOME where that is set), which works where the package's
 own folder is read-only, and where two processes compile at once: Numba writes a file beside its place and then moves
 it. The folder's name holds a digest of everything that goes into the code, so that nothing old is ever run. Where no
-folder can be written, each process compiles for itself.
+folder can be written, or a file in it is damaged, each process compiles for itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ import numba
 from numba.core import event
 
 from dezero.files import cache_folder
+
+_config: Any = numba.config
+if _config.DISABLE_JIT:
+    raise ImportError("the environment variable NUMBA_DISABLE_JIT turns compiling off")
 
 __all__ = ["compiled"]
 
@@ -37,15 +42,26 @@ def _digest() -> str:
 _FOLDER = Path(cache_folder(), f"kernels-{_digest()}")
 
 
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+_can_be_kept = _is_writable(_FOLDER)
+
+
 @contextlib.contextmanager
 def _numba_keeps_code_in(folder: Path) -> Iterator[None]:
     """Numba asks for the place when a function is decorated; other people's functions go where they went."""
-    config: Any = numba.config
-    before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
+    before, _config.CACHE_DIR = _config.CACHE_DIR, str(folder)
     try:
         yield
     finally:
-        config.CACHE_DIR = before
+        _config.CACHE_DIR = before
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -55,11 +71,34 @@ def compiled(function: Callable[..., Any]) -> Any:
     another order, the same one each time, in as many partial sums as a vector has lanes.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
-    try:
-        with _numba_keeps_code_in(_FOLDER):
-            return numba.njit(cache=True, **options)(function)
-    except (RuntimeError, OSError):  # no folder can be written
+    if not _can_be_kept:
         return numba.njit(**options)(function)
+    with _numba_keeps_code_in(_FOLDER):
+        dispatcher = numba.njit(cache=True, **options)(function)
+    dispatcher._cache = _Forgiving(dispatcher._cache)
+    return dispatcher
+
+
+class _Forgiving:
+    """Numba's cache of a function, to which a damaged file or a full disk is no more than code that is not there."""
+
+    def __init__(self, cache: Any) -> None:
+        self._kept = cache
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kept, name)
+
+    def load_overload(self, *args: Any) -> Any:
+        with contextlib.suppress(Exception):
+            return self._kept.load_overload(*args)
+
+    def save_overload(self, *args: Any) -> None:
+        try:
+            self._kept.save_overload(*args)
+        except Exception:
+            with contextlib.suppress(Exception):
+                self._kept.flush()  # forget the damaged list of what there is
+                self._kept.save_overload(*args)
 
 
 class _Announcer(event.Listener):

@@ -135,19 +135,27 @@ class Tables(NamedTuple):
     cells: tuple[tuple[int, ...], tuple[int, ...]]
 
 
+def _tables(plan: Plan, block: Block, lines: int, outsize: Pair, out_channels: int) -> tuple[Tables, ...]:
+    """The tables of all phases that have outputs in a block; see below."""
+    counts = tuple(max(0, min(block.rows, down.length - block.first)) for down in plan.down)
+    return _make_tables(plan, block.images, block.rows, counts, lines, outsize, out_channels)
+
+
 @functools.lru_cache(maxsize=256)
-def _tables(plan: Plan, images: int, first: int, rows: int, outsize: Pair, out_channels: int) -> tuple[Tables, ...]:
-    """The tables of all phases that have outputs in a block. Results count from the first image of the block."""
-    top, left, height, width = plan.window(rows)
+def _make_tables(
+    plan: Plan, images: int, rows: int, counts: tuple[int, ...], lines: int, outsize: Pair, out_channels: int
+) -> tuple[Tables, ...]:
+    """Of each phase there are `counts` rows; images are `lines` lines apart; results count from its first row."""
+    top, left, _, width = plan.window(rows)
     C, (OH, OW) = plan.channels, outsize
     n = np.arange(images)[:, None, None]
     tables = []
-    for down in plan.down:
-        i = np.arange(min(rows, down.length - first))[None, :, None]
+    for down, count in zip(plan.down, counts, strict=True):
+        i = np.arange(count)[None, :, None]
         for right in plan.right:
             j = np.arange(right.length)[None, None, :]
-            seen = (n * height + down.walk * i) * width + right.walk * j
-            place = (n * OH + down.start + down.step * (first + i)) * OW + right.start + right.step * j
+            seen = (n * lines + down.walk * i) * width + right.walk * j
+            place = (n * OH + down.start + down.step * i) * OW + right.start + right.step * j
             if seen.size:
                 segments, run = _segments(down.taps, right.taps, top, left, width, C)
                 cells = tuple(c for _, c in down.taps), tuple(c for _, c in right.taps)
@@ -198,33 +206,30 @@ def _convolve(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair, groups: int) ->
     if plan.channels == 1 and groups == W.shape[3] > 1:
         return _convolve_depthwise(x, W, b, plan, outsize)
     N, OC, dtype, count = len(x), W.shape[3], x.dtype, lanes(x.dtype)
-    C, each = plan.channels, OC // groups
-    y = memory.empty((N, *outsize, OC), dtype)
-    flat, image_size = y.reshape(-1), y[0].size
-    images = Images(x)
+    C, each, (OH, OW) = plan.channels, OC // groups, outsize
+    y = memory.empty((N, OH, OW, OC), dtype)
+    flat, images = y.reshape(-1), Images(x)
     starts = [pack_vector(None if b is None else b[g * each : (g + 1) * each], each, dtype) for g in range(groups)]
     blocks = list(plan.blocks(N, dtype.itemsize))
     packed: dict[Any, Any] = {}  # by the cells that a phase sees: each phase its own
-    for tables in _tables(plan, 1, 0, plan.down[0].length, outsize, OC):
+    for tables in _tables(plan, Block(0, 1, 0, plan.down[0].length), 0, outsize, OC):
         cells = W[np.ix_(*tables.cells)]
         packed[tables.cells] = [pack(cells[..., g * each : (g + 1) * each].reshape(-1, each)) for g in range(groups)]
 
     def work(number: int) -> None:
         block = blocks[number]
-        top, left, height, width = plan.window(block.rows)
+        top, left, *size = plan.window(block.rows)
         top += block.first * plan.down[0].walk
-        buffer = scratch.take("images", block.images * height * width * C, dtype)
+        start = (block.image * OH + block.first * plan.down[0].step) * OW * OC
         for g in range(groups):
-            images.lay_out(block, top, left, (height, width), (g * C, C), buffer)
-            for tables in _tables(plan, block.images, block.first, block.rows, outsize, OC):
-                rows, places, segments, run, cells = tables
-                start = block.image * image_size + g * each
+            pixels, begin, lines = images.window(block, top, left, size, (g * C, C))
+            for rows, places, segments, run, cells in _tables(plan, block, lines, outsize, OC):
                 zeros = np.zeros_like(places)
                 multiply(
-                    (buffer, 0, rows, segments, run, 1),
+                    (pixels, begin, rows, segments, run, 1),
                     (packed[cells][g], 0),
                     each,
-                    (flat, start, places),
+                    (flat, start + g * each, places),
                     (starts[g], 0, zeros),
                     count,
                 )
@@ -251,11 +256,10 @@ def _convolve_to_few(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> Any:
 
     def work(some: slice) -> None:
         n = some.stop - some.start
-        pixels = scratch.take("images", n * H * width * C, dtype)
-        images.lay_out(Block(some.start, n, 0, H), 0, 0, (H, width), (0, C), pixels)
+        pixels, begin, _ = images.window(Block(some.start, n, 0, H), 0, 0, (H, width), (0, C))
         products = scratch.take("products", n * H * width * columns, dtype)
         rows, places, zeros = (_row_starts(n * H * width, length) for length in (C, columns, 0))
-        left = (pixels, 0, rows, zeros[:1], C, 1)
+        left = (pixels, begin, rows, zeros[:1], C, 1)
         multiply(left, (packed, 0), columns, (products, 0, places), (nothing, 0, zeros), count)
         part = flat[some.start * y[0].size : some.stop * y[0].size]
         _add_up(products, n, H, width, columns, KW, down, right, start, part, *outsize, OC)
@@ -313,10 +317,9 @@ def _convolve_depthwise(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> An
 
     def work(some: slice) -> None:
         n = some.stop - some.start
-        pixels = scratch.take("images", n * H * width * C, dtype)
-        images.lay_out(Block(some.start, n, 0, H), 0, 0, (H, width), (0, C), pixels)
+        pixels, begin, _ = images.window(Block(some.start, n, 0, H), 0, 0, (H, width), (0, C))
         part = flat[some.start * y[0].size : some.stop * y[0].size]
-        _depthwise(pixels, n, H, width, C, KW, kernels, down, right, start, part, *outsize)
+        _depthwise(pixels[begin:], n, H, width, C, KW, kernels, down, right, start, part, *outsize)
 
     for_ranges(work, N, max(1, BUFFER // (H * width * C * dtype.itemsize)))
     return channels_first(y)
@@ -381,12 +384,10 @@ def _grad_w_depthwise(x: Any, gy: Any, plan: Plan) -> Any:
     down, right = (_tap_table(phases) for phases in (plan.down, plan.right))
 
     def work(part: int) -> None:
-        pixels = scratch.take("images", H * width * C, dtype)
-        results = scratch.take("gradients", OH * OW * C, dtype)
         for image in range(part * N // parts, (part + 1) * N // parts):
-            images.lay_out(Block(image, 1, 0, H), 0, 0, (H, width), (0, C), pixels)
-            gradients.lay_out(Block(image, 1, 0, OH), 0, 0, (OH, OW), (0, C), results)
-            _depthwise_grad_w(pixels, results, H, width, C, KW, down, right, totals[part], OH, OW)
+            pixels, p, _ = images.window(Block(image, 1, 0, H), 0, 0, (H, width), (0, C))
+            results, r, _ = gradients.window(Block(image, 1, 0, OH), 0, 0, (OH, OW), (0, C), "gradients")
+            _depthwise_grad_w(pixels[p:], results[r:], H, width, C, KW, down, right, totals[part], OH, OW)
 
     for_each(work, parts)
     return np.ascontiguousarray(totals.sum(axis=0).reshape(KH, KW, C, 1).transpose(2, 3, 0, 1))
@@ -413,16 +414,15 @@ def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, d
 
     def work(part: int) -> None:
         for block in blocks[part * len(blocks) // parts : (part + 1) * len(blocks) // parts]:
-            top, left, height, width = plan.window(block.rows)
-            buffer = scratch.take("images", block.images * height * width * C, dtype)
-            cells, lines = _tables_of_grad_w(plan, block.images, block.rows)
+            top, left, *size = plan.window(block.rows)
             top += block.first * plan.down[0].walk
             for g in range(groups):
-                images.lay_out(block, top, left, (height, width), (g * C, C), buffer)
+                pixels, begin, apart = images.window(block, top, left, size, (g * C, C))
+                cells, lines = _tables_of_grad_w(plan, block.images, block.rows, apart)
                 right = gradients.packed(block, (g * each, each), count)
                 total = totals[part, g].reshape(-1)
                 sum_of = (total, 0, places)
-                multiply((buffer, 0, cells, lines, gy.shape[3], step), right, each, sum_of, sum_of, count)
+                multiply((pixels, begin, cells, lines, gy.shape[3], step), right, each, sum_of, sum_of, count)
 
     for_each(work, parts)
     total = totals.sum(axis=0).reshape(groups, KH, KW, C, each)
@@ -430,10 +430,10 @@ def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, d
 
 
 @functools.lru_cache(maxsize=256)
-def _tables_of_grad_w(plan: Plan, images: int, rows: int) -> tuple[Any, Any]:
+def _tables_of_grad_w(plan: Plan, images: int, rows: int, apart: int) -> tuple[Any, Any]:
     """Where the numbers of a window lie in it, and where the lines of windows of a block begin."""
-    top, left, height, width = plan.window(rows)
+    top, left, _, width = plan.window(rows)
     (down,), (right,), C = plan.down, plan.right, plan.channels
     cells = [((i - top) * width + j - left) * C + c for i, _ in down.taps for j, _ in right.taps for c in range(C)]
-    lines = [(n * height + down.walk * i) * width * C for n in range(images) for i in range(rows)]
+    lines = [(n * apart + down.walk * i) * width * C for n in range(images) for i in range(rows)]
     return row_table(cells), np.array(lines, np.int64)

@@ -127,7 +127,7 @@ class Images:
     def __init__(self, x: Any) -> None:
         self.shape = x.shape
         _, C, H, W = x.shape
-        if is_channels_last(x):
+        if is_channels_last(x) or C == 1:
             self.flat, self.strides = in_pixels(x), (H * W * C, W * C, C, 1)
         else:
             self.flat, self.strides = in_one_piece(x), (C * H * W, W, 1, H * W)
@@ -144,6 +144,18 @@ class Images:
         pixels = scratch.take("pixels", 0 if self.strides[3] == 1 else H * W * there, self.flat.dtype)
         numbers = (*self.strides, block.images, H, W, there, top, left, *size, channels[1], lanes(buffer.dtype))
         _lay_out(self.flat, begin, *numbers, pixels, buffer)
+
+    def window(self, block: Any, top: int, left: int, size: Any, channels: Any, purpose: str = "images") -> Any:
+        """As `lay_out`, where the window lies already or in this thread's scratch memory.
+
+        Returned are flat memory, where in it the window begins, and how many lines the images are apart.
+        """
+        (_, C, H, W), (height, width) = self.shape, size
+        if self.strides[3] == 1 and channels[1] == C and (left, width) == (0, W) and 0 <= top <= H - height:
+            return self.flat, (block.image * H + top) * W * C, H
+        buffer = scratch.take(purpose, block.images * height * width * channels[1], self.flat.dtype)
+        self.lay_out(block, top, left, size, channels, buffer)
+        return buffer, 0, height
 
     def packed(self, block: Any, channels: Any, lanes: int) -> Any:
         """The pixels of a block, a row each, and `channels` (first, how many) of theirs, as `product.pack` lays it out.
@@ -165,6 +177,9 @@ def _lay_out(x, begin, sn, sh, sw, sc, n, H, W, C, top, left, height, width, cha
     near, far = max(0, -left), max(0, min(width, W - left))
     up, down = max(0, -top), max(0, min(height, H - top))
     for image in range(n):
+        if sc != 1 and channels == C and (near, far, up, down) == (0, width, 0, height) and width == W:  # all is inside
+            _transpose(x, begin + image * sn + top * sh, C, height * W, sc, buffer, image * height * W * C, C, lanes)
+            continue
         source, first, step_h, step_w = x, begin + image * sn + (top + up) * sh, sh, sw
         if sc != 1 and down > up:  # channels first: as pixels, before they are cut into rows
             _transpose(x, first, C, (down - up) * W, sc, pixels, 0, C, lanes)
@@ -188,23 +203,21 @@ def _lay_out(x, begin, sn, sh, sw, sc, n, H, W, C, top, left, height, width, cha
 
 @compiled
 def _pack(x, begin, sn, sh, sw, sc, n, rows, W, C, buffer, lanes):  # type: ignore[no-untyped-def]
-    pixels = n * rows * W
+    pixels = rows * W
     first = 0
     while first < C:
         columns = panel_width(first, C, lanes)
         there = min(columns, C - first)
-        for line in range(n * rows):
-            start = begin + line // rows * sn + line % rows * sh + first * sc
-            target = buffer[pixels * first + line * W * columns : pixels * first + (line + 1) * W * columns]
-            if sc == 1:
-                for w in range(W):
-                    target[w * columns : w * columns + there] = x[start + w * sw : start + w * sw + there]
+        panel = buffer[n * pixels * first : n * pixels * (first + columns)]
+        for image in range(n):
+            start, t = begin + image * sn + first * sc, image * pixels * columns
+            if sc != 1:  # channels first
+                _transpose(x, start, there, pixels, sc, panel, t, columns, lanes)
             else:
-                for c in range(there):
-                    values = x[start + c * sc : start + c * sc + W]
-                    for w in range(W):
-                        target[w * columns + c] = values[w]
-            if there < columns:
-                for w in range(W):
-                    target[w * columns + there : (w + 1) * columns] = 0
+                for pixel in range(pixels):
+                    s = start + pixel // W * sh + pixel % W * sw
+                    panel[t + pixel * columns : t + pixel * columns + there] = x[s : s + there]
+        if there < columns:
+            for pixel in range(n * pixels):
+                panel[pixel * columns + there : (pixel + 1) * columns] = 0
         first += columns
