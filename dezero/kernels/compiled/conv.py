@@ -2,7 +2,7 @@
 
 A row of the left matrix is a window, and `multiply` reads it where it is: in images padded with zeros, channels last,
 so that the numbers that a row of a kernel sees are neighbours. Only the images are copied, a block of them or of their
-rows at a time, into a buffer that stays in the cache.
+rows at a time, into a buffer that stays in the cache; not even they where they lie so already.
 
 Along an axis an output pixel o sees some pixels of the input, each through a cell of the kernel:
 
@@ -37,6 +37,7 @@ from dezero.kernels.threads import for_each, for_ranges
 
 BUFFER = 2**18  # bytes of padded images at a time: they, and what comes out, stay in the second-level cache
 FEW = 4  # channels that come out: below, vectors would be nearly empty
+LARGEST = 2**24  # bytes of products of one image with all cells of few kernels
 PARTS = 16  # at most so many sums are made side by side of a gradient of W
 PART_BYTES = 2**25  # that take at most so much memory
 
@@ -180,8 +181,10 @@ def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, grou
     if winograd.serves(x, W, stride, dilation, groups):
         return winograd.conv2d(x, W, b, pad)
     down, right = (conv_phases(*axis) for axis in zip((OH, OW), kernel_size, stride, pad, dilation, strict=True))
-    plan = Plan(down, right, x.shape[1] // groups)
-    return _convolve(x, W.transpose(2, 3, 1, 0), b, plan, (OH, OW), groups)
+    plan, kernels = Plan(down, right, x.shape[1] // groups), W.transpose(2, 3, 1, 0)
+    if _is_for_numpy(x, kernels, plan, groups):
+        return reference.conv2d(x, W, b, stride, pad, dilation, groups)
+    return _convolve(x, kernels, b, plan, (OH, OW), groups)
 
 
 def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dilation: Pair, groups: int) -> Any:
@@ -195,15 +198,18 @@ def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dil
     down, right = (deconv_phases(*axis) for axis in zip(outsize, kernel_size, stride, pad, dilation, strict=True))
     # (C of all groups, OC of one, KH, KW) -> (KH, KW, C of one group, OC of all)
     C, OC = x.shape[1] // groups, W.shape[1]
-    W = W.reshape(groups, C, OC, KH, KW).transpose(3, 4, 1, 0, 2).reshape(KH, KW, C, groups * OC)
-    return _convolve(x, W, b, Plan(down, right, C), outsize, groups)
+    kernels = W.reshape(groups, C, OC, KH, KW).transpose(3, 4, 1, 0, 2).reshape(KH, KW, C, groups * OC)
+    plan = Plan(down, right, C)
+    if _is_for_numpy(x, kernels, plan, groups):
+        return reference.deconv2d(x, W, b, stride, pad, outsize, dilation, groups)
+    return _convolve(x, kernels, b, plan, outsize, groups)
 
 
 def _convolve(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair, groups: int) -> Any:
     """Images (N, C, H, W) and kernels (KH, KW, C / groups, OC) -> (N, OC, *outsize)."""
-    if W.shape[3] <= FEW and groups == 1:
+    if _are_few(x, W, groups):
         return _convolve_to_few(x, W, b, plan, outsize)
-    if plan.channels == 1 and groups == W.shape[3] > 1:
+    if _is_depthwise(plan, groups, W.shape[3]):
         return _convolve_depthwise(x, W, b, plan, outsize)
     N, OC, dtype, count = len(x), W.shape[3], x.dtype, lanes(x.dtype)
     C, each, (OH, OW) = plan.channels, OC // groups, outsize
@@ -236,6 +242,18 @@ def _convolve(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair, groups: int) ->
 
     for_each(work, len(blocks))
     return channels_first(y)
+
+
+def _is_for_numpy(x: Any, W: Any, plan: Plan, groups: int) -> bool:
+    """Say whether so few channels come out of a group that vectors would be nearly empty, and no way here is faster."""
+    return W.shape[3] // groups <= FEW and not _are_few(x, W, groups) and not _is_depthwise(plan, groups, W.shape[3])
+
+
+def _are_few(x: Any, W: Any, groups: int) -> bool:
+    """Say whether few channels come out, many go in, and what an image makes meanwhile is not too much to keep."""
+    (_, C, H, width), (KH, KW, _, OC) = x.shape, W.shape
+    products = H * width * (KH * KW * OC + lanes(x.dtype)) * x.itemsize
+    return groups == 1 and OC <= FEW and lanes(x.dtype) <= C and products <= LARGEST
 
 
 def _convolve_to_few(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> Any:
@@ -307,10 +325,19 @@ def _add_up(products, n, H, W, columns, KW, down, right, start, y, OH, OW, OC): 
                     t += step_w * OC
 
 
+def _is_depthwise(plan: Plan, groups: int, OC: int) -> bool:
+    """Say whether each channel has a kernel of its own, and outputs that are neighbours see neighbours."""
+    return plan.channels == 1 and groups == OC > 1 and plan.right[0].walk == plan.right[0].step == 1
+
+
 def _convolve_depthwise(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> Any:
-    """`_convolve` where each channel has a kernel of its own: no product of matrices, but vectors of channels."""
-    (N, C, H, width), KW, dtype = x.shape, W.shape[1], x.dtype
-    kernels, start = np.ascontiguousarray(W).reshape(-1), pack_vector(b, C, dtype)
+    """`_convolve` where each channel has a kernel of its own: no product of matrices, but of rows.
+
+    Each cell adds a row of pixels, all their channels, times its weights, laid out as often as there are pixels.
+    """
+    (N, C, H, width), (KH, KW), dtype = x.shape, W.shape[:2], x.dtype
+    weights = np.tile(np.ascontiguousarray(W).reshape(KH * KW, C), outsize[1]).reshape(-1)
+    start = pack_vector(b, C, dtype)
     y = memory.empty((N, *outsize, C), dtype)
     flat, images = y.reshape(-1), Images(x)
     down, right = (_tap_table(phases) for phases in (plan.down, plan.right))
@@ -319,68 +346,48 @@ def _convolve_depthwise(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> An
         n = some.stop - some.start
         pixels, begin, _ = images.window(Block(some.start, n, 0, H), 0, 0, (H, width), (0, C))
         part = flat[some.start * y[0].size : some.stop * y[0].size]
-        _depthwise(pixels[begin:], n, H, width, C, KW, kernels, down, right, start, part, *outsize)
+        _depthwise(pixels[begin:], n, H, width, C, KW, weights, down, right, start, part, *outsize)
 
     for_ranges(work, N, max(1, BUFFER // (H * width * C * dtype.itemsize)))
     return channels_first(y)
 
 
 @compiled
-def _depthwise(x, n, H, W, C, KW, kernels, down, right, start, y, OH, OW):  # type: ignore[no-untyped-def]
+def _depthwise(x, n, H, W, C, KW, weights, down, right, start, y, OH, OW):  # type: ignore[no-untyped-def]
     for pixel in range(n * OH * OW):
         y[pixel * C : (pixel + 1) * C] = start[:C]
-    for image in range(n):
-        for a in range(len(down)):
-            first_h, step_h, rows, walk_h, offset_h, cell_h = down[a]
-            for i in range(rows):
-                h = walk_h * i + offset_h
-                if h < 0 or h >= H:
-                    continue
-                for b in range(len(right)):
-                    first_w, step_w, cols, walk_w, offset_w, cell_w = right[b]
-                    cell = (cell_h * KW + cell_w) * C
-                    for j in range(cols):
-                        w = walk_w * j + offset_w
-                        if w < 0 or w >= W:
-                            continue
-                        s = ((image * H + h) * W + w) * C
-                        t = ((image * OH + first_h + step_h * i) * OW + first_w + step_w * j) * C
-                        _multiply_add(x[s : s + C], kernels[cell : cell + C], y[t : t + C])
-
-
-@compiled
-def _multiply_add(a, b, total):  # type: ignore[no-untyped-def]
-    for c in range(len(total)):
-        total[c] += a[c] * b[c]
-
-
-@compiled
-def _depthwise_grad_w(x, gy, H, W, C, KW, down, right, gW, OH, OW):  # type: ignore[no-untyped-def]
-    for a in range(len(down)):
-        _, _, rows, walk_h, offset_h, cell_h = down[a]
+    for line in range(n * len(down)):
+        first_h, step_h, rows, walk_h, offset_h, cell_h = down[line % len(down)]
         for i in range(rows):
             h = walk_h * i + offset_h
             if h < 0 or h >= H:
                 continue
+            s, t = (line // len(down) * H + h) * W, (line // len(down) * OH + first_h + step_h * i) * OW
             for b in range(len(right)):
-                _, _, cols, walk_w, offset_w, cell_w = right[b]
-                cell = (cell_h * KW + cell_w) * C
-                total = gW[cell : cell + C]
-                for j in range(cols):
-                    w = walk_w * j + offset_w
-                    if w < 0 or w >= W:
-                        continue
-                    pixel = x[(h * W + w) * C : (h * W + w + 1) * C]
-                    _multiply_add(pixel, gy[(i * OW + j) * C : (i * OW + j + 1) * C], total)
+                _, _, _, _, offset, cell_w = right[b]
+                near, far = max(0, -offset), min(OW, W - offset)  # the outputs whose pixel lies inside
+                if near < far:
+                    cell = (cell_h * KW + cell_w) * OW * C
+                    seen, result = (
+                        x[(s + near + offset) * C : (s + far + offset) * C],
+                        y[(t + near) * C : (t + far) * C],
+                    )
+                    _multiply_add(seen, weights[cell : cell + len(seen)], result)
+
+
+@compiled
+def _multiply_add(a, b, total):  # type: ignore[no-untyped-def]
+    for i in range(len(total)):
+        total[i] += a[i] * b[i]
 
 
 def _grad_w_depthwise(x: Any, gy: Any, plan: Plan) -> Any:
-    """`conv2d_grad_w` where each channel has a kernel of its own: a sum for each image, added in their order."""
+    """`conv2d_grad_w` where each channel has a kernel of its own: rows of x times rows of gy, added up."""
     (N, C, H, width), (OH, OW), dtype = x.shape, gy.shape[2:], x.dtype
     KH, KW = len(plan.down[0].taps), len(plan.right[0].taps)
     images, gradients = Images(x), Images(gy)
     parts = min(PARTS, N)
-    totals = np.zeros((parts, KH * KW * C), dtype)
+    totals = np.zeros((parts, KH * KW * OW * C), dtype)
     down, right = (_tap_table(phases) for phases in (plan.down, plan.right))
 
     def work(part: int) -> None:
@@ -390,7 +397,24 @@ def _grad_w_depthwise(x: Any, gy: Any, plan: Plan) -> Any:
             _depthwise_grad_w(pixels[p:], results[r:], H, width, C, KW, down, right, totals[part], OH, OW)
 
     for_each(work, parts)
-    return np.ascontiguousarray(totals.sum(axis=0).reshape(KH, KW, C, 1).transpose(2, 3, 0, 1))
+    return np.ascontiguousarray(totals.reshape(parts, KH, KW, OW, C).sum(axis=(0, 3))[..., None].transpose(2, 3, 0, 1))
+
+
+@compiled
+def _depthwise_grad_w(x, gy, H, W, C, KW, down, right, total, OH, OW):  # type: ignore[no-untyped-def]
+    for a in range(len(down)):
+        _, _, rows, walk_h, offset_h, cell_h = down[a]
+        for i in range(rows):
+            h = walk_h * i + offset_h
+            if h < 0 or h >= H:
+                continue
+            for b in range(len(right)):
+                _, _, _, _, offset, cell_w = right[b]
+                near, far = max(0, -offset), min(OW, W - offset)
+                if near < far:
+                    seen = x[(h * W + near + offset) * C : (h * W + far + offset) * C]
+                    cell = (cell_h * KW + cell_w) * OW * C
+                    _multiply_add(seen, gy[(i * OW + near) * C : (i * OW + far) * C], total[cell : cell + len(seen)])
 
 
 def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
@@ -402,9 +426,11 @@ def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, d
     (KH, KW), OC = kernel_size, gy.shape[1]
     down, right = (conv_phases(*axis) for axis in zip(gy.shape[2:], kernel_size, stride, pad, dilation, strict=True))
     plan = Plan(down, right, x.shape[1] // groups)
-    if plan.channels == 1 and groups == OC > 1:
+    if _is_depthwise(plan, groups, OC):
         return _grad_w_depthwise(x, gy, plan)
     C, each, dtype, count = plan.channels, OC // groups, x.dtype, lanes(x.dtype)
+    if groups > 1 and each <= FEW:
+        return reference.conv2d_grad_w(x, gy, kernel_size, stride, pad, dilation, groups)
     images, gradients = Images(x), Images(gy)
     length = KH * KW * C
     blocks = list(plan.blocks(len(x), dtype.itemsize))

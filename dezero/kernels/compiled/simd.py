@@ -159,10 +159,8 @@ def _tile(width: int) -> Any:
                 return code.at(pointer, builder.add(start, offset))
 
             left = [row_of(rows, A, a, i) for i in range(ROWS)]
-            sums = []
-            for i in range(ROWS):
-                line = row_of(starts, D, d, i)
-                sums.append([code.variable(code.load(line, j * count)) for j in range(width)])
+            nothing = ir.Constant(vector, None)
+            sums = [[code.variable(nothing) for _ in range(width)] for _ in range(ROWS)]
             right = code.variable(code.at(B, b))
 
             length = builder.sub(end, begin)
@@ -180,10 +178,18 @@ def _tile(width: int) -> Any:
                             builder.store(total, sums[i][j])
                     builder.store(code.at(column, pitch), right)
 
+            # D is added at the end: sums that begin at 0 lose less. All is read before anything is written, because the
+            # same row may be there twice.
+            totals = []
+            for i in range(ROWS):
+                line = row_of(starts, D, d, i)
+                totals.append(
+                    [builder.fadd(builder.load(sums[i][j]), code.load(line, j * count)) for j in range(width)]
+                )
             for i in range(ROWS):
                 line = row_of(places, C, c, i)
                 for j in range(width):
-                    code.store(builder.load(sums[i][j]), line, j * count)
+                    code.store(totals[i][j], line, j * count)
             return context.get_dummy_value()
 
         return signature, build
