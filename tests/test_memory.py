@@ -6,7 +6,8 @@ import threading
 import numpy as np
 import pytest
 
-from dezero.kernels import memory
+from dezero import kernels
+from dezero.kernels import memory, scratch
 
 LARGE = (300, 100)
 
@@ -58,6 +59,14 @@ def test_what_is_idle_is_bounded_and_can_be_released(monkeypatch):
     assert sum(size * len(pieces) for size, pieces in memory._idle.items()) in range(1, 300_001)
     memory.release()
     assert not memory._idle
+
+
+def test_everything_that_kernels_keep_can_be_released():
+    memory.empty(LARGE, np.float32)
+    kept = scratch.take("a", 100, np.float32)
+    kernels.release_memory()
+    assert not memory._idle
+    assert not np.shares_memory(kept, scratch.take("a", 100, np.float32))
 
 
 def test_sizes_that_nobody_asks_for_make_place(monkeypatch):
