@@ -12,6 +12,7 @@ from dezero import cuda, random, serializers
 from dezero import functions as F
 from dezero.core import Parameter, Variable, as_operand, is_int
 from dezero.functions_conv import Window, check_images, check_windows, pair
+from dezero.functions_recurrent import LSTMStep
 
 
 class Layer:
@@ -364,6 +365,11 @@ class LSTM(Layer):
         self.c = None
 
     def forward(self, x: Any) -> Variable:
+        x = as_operand("LSTM", x)
+        if (weights := self._plain_weights(x)) is not None:
+            self.c, o = LSTMStep()(x, self.h, self.c, *weights)
+            self.h = o * F.tanh(self.c)
+            return self.h
         f = F.sigmoid(_add_state("LSTM", self.x2f(x), self.h2f, self.h))
         i = F.sigmoid(_add_state("LSTM", self.x2i(x), self.h2i, self.h))
         o = F.sigmoid(_add_state("LSTM", self.x2o(x), self.h2o, self.h))
@@ -371,6 +377,25 @@ class LSTM(Layer):
         self.c = i * u if self.c is None else f * self.c + i * u
         self.h = o * F.tanh(self.c)
         return self.h
+
+    def _plain_weights(self, x: Variable) -> list[Any] | None:
+        """All Wx, b and Wh where a step can be one node: everything fits, and the layers are as they were made."""
+        if self.h is None or self.c is None or x.ndim != 2 or self.h.ndim != 2:
+            return None
+        x2y, h2y = (self.x2f, self.x2i, self.x2o, self.x2u), (self.h2f, self.h2i, self.h2o, self.h2u)
+        (N, D), H = x.shape, self.h.shape[1]
+        weights: list[Any] = []
+        for name, layers, shape in ("W", x2y, (D, H)), ("b", x2y, (H,)), ("W", h2y, (H, H)):
+            for layer in layers:
+                if type(layer) is not Linear or (layer.b is None) is (layers is x2y):
+                    return None
+                weights.append(getattr(layer, name))
+                if weights[-1].data is None or weights[-1].data.shape != shape:
+                    return None
+        if self.h.shape != (N, H) or self.c.shape != (N, H):
+            return None
+        arrays = x.data, self.h.data, self.c.data, *(param.data for param in weights)
+        return weights if all(array.dtype.kind == "f" for array in arrays) else None
 
 
 def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Variable:

@@ -74,8 +74,8 @@ def test_a_pass_may_go_forward_with_one_and_backward_with_another(forward):
 
 def test_a_convolution_keeps_channels_last_through_a_network():
     x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
-    y = F.pooling(F.relu(F.conv2d(x, np.ones((4, 3, 3, 3), np.float32))), 2, 2)
-    assert y.shape == (2, 4, 3, 3)
+    y = F.pooling(F.relu(F.conv2d(x, np.ones((16, 3, 3, 3), np.float32))), 2, 2)
+    assert y.shape == (2, 16, 3, 3)
     assert y.data.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
@@ -135,6 +135,9 @@ def convolutions(of):
         x, W, b = numbers(3, 4, 7, 8), numbers(6, 4 // groups, 3, 2, seed=1), numbers(6, seed=2) if bias else None
         y = reference.conv2d(x, W, b, stride, pad, dilation, groups)
         yield of(x, W, b, y, stride, pad, dilation, groups)
+    x, W = numbers(1, 2, 5, 6), numbers(300, 2, 1, 1, seed=1)  # kernels that skip pixels, seen from many channels
+    y = reference.conv2d(x, W, None, PAIR, NONE, ONE, 1)
+    yield of(x, W, None, y, PAIR, NONE, ONE, 1)
 
 
 def batch_norm_grads():
@@ -151,6 +154,14 @@ def per_channel(shapes, *more):
 MATRICES = [(5, 7), (1, 3), (4, 1), (0, 3), (300, 129)]
 SCORES = [((5, 7), [0, 6, 3, 3, 1]), ((1, 1), [0]), ((4, 70), [69, 0, 5, 5])]
 PARAMS = [(3, 4), (), (5,), (2, 3, 3, 2), (0, 2)]
+
+
+def gates():
+    """x (N, D), h (N, H), and Wx, b and Wh of several gates, on this side and on that of where kernels change."""
+    small, large = [(2, 3, 4, 4), (0, 3, 4, 2), (3, 5, 33, 1)], [(20, 64, 64, 4), (33, 48, 64, 3), (32, 64, 40, 2)]
+    for N, D, H, count in small + large:
+        shapes = [(N, D), (N, H), *[(D, H)] * count, *[(H,)] * count, *[(H, H)] * count]
+        yield count, [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
 
 
 def updates(states, *options):
@@ -200,7 +211,11 @@ CASES = {
         *((numbers(N, D), numbers(D, M, seed=1), None) for N, D, M in [(2, 3, 4), (0, 3, 4), (3, 0, 4), (1, 1, 1)]),
         *((numbers(N, D), numbers(D, M, seed=1), numbers(M, seed=2)) for N, D, M in [(4, 3, 2), (100, 70, 65)]),
         *((numbers(N, D), numbers(D, M, seed=1), numbers(M, seed=2)) for N, D, M in [(13, 300, 129), (1, 600, 600)]),
+        *((numbers(N, D), numbers(D, M, seed=1), numbers(M, seed=2)) for N, D, M in [(70, 90, 57), (67, 700, 33)]),
     ],
+    "gates": [tuple(arrays) for _, arrays in gates()],
+    "gates_grad_x": [(numbers(count, *h.shape), *rest[:count]) for count, (_, h, *rest) in gates()],
+    "gates_grad_w": [(x, numbers(count, *h.shape)) for count, (x, h, *_) in gates()],
     "log_softmax": [
         *(
             (numbers(*shape), axis)

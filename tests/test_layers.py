@@ -3,14 +3,18 @@
 import copy
 import gc
 import pickle
+import re
 import weakref
 
 import numpy as np
 import pytest
 
+import dezero
 from dezero import functions as F
+from dezero import kernels
 from dezero import layers as L
-from dezero.core import Parameter, Variable, no_grad, test_mode
+from dezero.core import Parameter, Variable, no_grad, nodes_behind, test_mode
+from dezero.functions_recurrent import LSTMStep, lstm_step_simple
 from dezero.layers import Layer
 
 
@@ -617,6 +621,95 @@ def test_unchain_backward_keeps_the_state_and_cuts_what_came_before(kind):
     assert h is not None
     assert early.grad is None
     assert late.grad is not None
+
+
+STEP = [(6, 3), (6, 4), (6, 4), *[(3, 4)] * 4, *[(4,)] * 4, *[(4, 4)] * 4]  # x, h, c, Wx, b, Wh
+
+
+def step_inputs():
+    return [Variable(randn(*shape, seed=i).astype(np.float64)) for i, shape in enumerate(STEP)]
+
+
+def close(found, wanted):
+    for y, z in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(y.data, z.data, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_a_step_in_one_node_is_that_of_f(order):
+    """Gradients of the first order come from arrays, those of the others from a graph."""
+    answers = []
+    for step in (lambda *xs: LSTMStep()(*xs), lstm_step_simple):
+        xs = step_inputs()
+        results = [*step(*xs)]
+        y = sum(F.sum(F.sin(a) * randn(6, 4, seed=20)) for a in results)
+        for turn in range(1, order + 1):
+            results = [*results, *dezero.grad(y, xs, create_graph=turn < order)]
+            if turn < order:
+                y = sum(F.sum(F.sin(g)) for g in results[-len(xs) :])
+        answers.append(results)
+    close(*answers)
+
+
+@pytest.mark.parametrize("backend", list(kernels.BACKENDS))
+def test_many_steps_are_those_of_the_gates_one_by_one(backend, monkeypatch):
+    """Of a size at which kernels change, and back through time into x, and into a layer that is used twice."""
+    answers = []
+    for one_node in (True, False):
+        np.random.seed(0)
+        layer, xs = L.LSTM(64, in_size=64), [Variable(randn(20, 64, seed=i)) for i in range(4)]
+        layer.x2i = layer.x2f
+        if not one_node:
+            monkeypatch.setattr(L.LSTM, "_plain_weights", lambda self, x: None)
+        with kernels.using_kernels(backend):
+            for x in xs:
+                y = layer(x)
+            steps = [node for node in nodes_behind([y], lambda x: False) if isinstance(node, LSTMStep)]
+            assert len(steps) == 3 * one_node  # the first has no state to begin with
+            F.sum(y * layer.c).backward()
+        answers.append([y, *(x.grad for x in xs), *(p.grad for p in layer.params())])
+    for y, z in zip(*answers, strict=True):
+        assert y.dtype == z.dtype
+        np.testing.assert_allclose(y.data, z.data, rtol=1e-3, atol=1e-5 * np.abs(z.data).max())
+
+
+class Doubled(L.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda lstm: setattr(lstm, "h2u", Doubled(4, nobias=True, in_size=4)),
+        lambda lstm: setattr(lstm, "x2o", L.Linear(4, nobias=True, in_size=4)),
+        lambda lstm: setattr(lstm, "h2f", L.Linear(4, in_size=4)),
+        lambda lstm: setattr(lstm, "h", lstm.h[:1]),
+        lambda lstm: setattr(lstm, "c", lstm.c[:1]),
+        lambda lstm: setattr(lstm.x2i.b, "data", np.zeros(1, np.float32)),
+    ],
+)
+def test_a_step_of_other_parts_goes_through_each_of_them(change, monkeypatch):
+    np.random.seed(0)
+    lstm = L.LSTM(4, in_size=4)
+    x = randn(3, 4)
+    lstm(x)
+    change(lstm)
+    twin = copy.deepcopy(lstm)
+    monkeypatch.setattr(LSTMStep, "forward", lambda *_: pytest.fail("in one node"))
+    try:
+        found = lstm(x).data
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error))):
+            _by_hand(twin, x)
+    else:
+        np.testing.assert_allclose(found, _by_hand(twin, x).data, rtol=1e-6)
+
+
+def _by_hand(lstm, x):
+    f, i, o = (F.sigmoid(getattr(lstm, f"x2{k}")(x) + getattr(lstm, f"h2{k}")(lstm.h)) for k in "fio")
+    c = f * lstm.c + i * F.tanh(lstm.x2u(x) + lstm.h2u(lstm.h))
+    return o * F.tanh(c)
 
 
 def test_the_state_is_no_parameter():

@@ -35,7 +35,7 @@ ORDER = words("""
     kernels.compiled.winograd kernels.compiled.conv kernels.compiled.elementwise kernels.compiled.norm
     kernels.compiled.pool kernels.compiled.rows kernels.compiled kernels core
     functions_elementwise functions_shape functions_product functions_reduction functions_activation functions_norm
-    functions_attention functions_conv functions_resize functions_loss functions
+    functions_recurrent functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly serializers download layout drawing
     testing transforms datasets dataloaders optimizers layers models utils
 """)

@@ -14,17 +14,17 @@ rng = np.random.default_rng(0)
 
 @pytest.mark.parametrize("r", [1, 2, 3, 4, 5])
 def test_the_matrices_correlate_a_line(r):
-    m, A, G, B = winograd.matrices(r)
+    m, At, G, Bt = winograd.matrices(r)
     d, g = rng.standard_normal(winograd.TILE), rng.standard_normal(r)
-    np.testing.assert_allclose(A @ ((G @ g) * (B @ d)), np.correlate(d, g, "valid"), rtol=1e-12)
-    assert A.shape == (m, winograd.TILE)
+    np.testing.assert_allclose(At @ ((G @ g) * (Bt @ d)), np.correlate(d, g, "valid"), rtol=1e-12)
+    assert At.shape == (m, winograd.TILE)
 
 
 def test_the_matrices_are_those_of_lavin_and_gray():
-    m, A, G, _ = winograd.matrices(3)
+    m, At, G, _ = winograd.matrices(3)
     assert m == 4
     expected = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
-    np.testing.assert_array_equal(A, expected)
+    np.testing.assert_array_equal(At, expected)
     sixth, third = Fraction(1, 24), Fraction(1, 12)
     expected = [
         [Fraction(1, 4), 0, 0],

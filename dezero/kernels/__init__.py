@@ -96,15 +96,14 @@ def _load(name: str, where: str) -> Any:
     try:
         return BACKENDS[name]
     except Exception as error:  # a broken installation fails in many ways
-        raise ImportError(
-            f'{where}: the kernels "numba" need Numba ({error}); install it: pip install "dezero[fast]"'
-        ) from error
+        install = '; install it: pip install "dezero[fast]"' if isinstance(error, ModuleNotFoundError) else ""
+        raise ImportError(f'{where}: the kernels "numba" need Numba, which cannot be used: {error}{install}') from error
 
 
 def _begin() -> str:
     """Choose what a thread begins with."""
     name = os.environ.get("DEZERO_KERNELS")
-    if name is None:
+    if not name:
         name = "numba" if "numba" in list(BACKENDS) else "blocked"
         try:
             _load(name, "kernels")
@@ -145,6 +144,8 @@ def release_memory() -> None:
     """
     memory.release()
     scratch.release()
+    if "numba" in BACKENDS.modules:
+        BACKENDS["numba"].forget_tables()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ of it. Small arrays come from NumPy as ever.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -34,11 +35,17 @@ class Owner:
 
     def __del__(self) -> None:
         size = self.memory.nbytes
+        if size > LIMIT:
+            return
         pieces = _idle.pop(size, [])
         pieces.append(self.memory)
         _idle[size] = pieces  # at the end: used last
-        while sum(size * len(pieces) for size, pieces in list(_idle.items())) > LIMIT:
-            _idle.pop(next(iter(_idle)), None)
+        with contextlib.suppress(StopIteration, RuntimeError, KeyError, IndexError):  # another thread was first
+            while sum(size * len(pieces) for size, pieces in list(_idle.items())) > LIMIT:
+                oldest = next(iter(_idle))
+                _idle[oldest].pop()
+                if not _idle[oldest]:
+                    del _idle[oldest]
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> Any:

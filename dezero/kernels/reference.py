@@ -279,6 +279,25 @@ def linear(x: Any, W: Any, b: Any) -> Any:
     return y if b is None else y + b
 
 
+def gates(x: Any, h: Any, *weights: Any) -> Any:
+    """y[j] = x Wx[j] + b[j] + h Wh[j]: x (N, in), h (N, out), weights all Wx, all b, all Wh -> (gates, N, out)."""
+    count = len(weights) // 3
+    y = cuda.get_array_module(x).empty((count, *h.shape), x.dtype)
+    for j, (Wx, b, Wh) in enumerate(zip(weights[:count], weights[count:-count], weights[-count:], strict=True)):
+        y[j] = x @ Wx + b + h @ Wh
+    return y
+
+
+def gates_grad_x(gy: Any, *W: Any) -> Any:
+    """gates backward in x, or with Wh in h: the sum of gy[j] W[j]', gy (gates, N, out)."""
+    return sum(gy[j] @ W[j].T for j in range(len(W)))
+
+
+def gates_grad_w(x: Any, gy: Any) -> tuple[Any, ...]:
+    """gates backward in Wx, or with h in Wh: x' gy[j] for each gate."""
+    return tuple(x.T @ gy[j] for j in range(len(gy)))
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Classes, rows
 # ----------------------------------------------------------------------------------------------------------------------

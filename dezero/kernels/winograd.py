@@ -30,7 +30,7 @@ errors of float32 against float64 are 3e-6 to 2e-5; plain sums lose 2e-7 to 4e-6
 a finite difference may. And where a pixel is infinite or not a number, so are all results of the tiles that see it, not
 of its windows alone. float64 is always computed
 plainly, and `using_winograd(False)`, or the environment variable DEZERO_WINOGRAD=0, has float32 computed plainly, too:
-then large 3 x 3 convolutions take about twice as long.
+then 3 x 3 convolutions take two to three times as long.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ class Matrices(NamedTuple):
     """m results along a side, and A' (m, TILE), G (TILE, r), B' (TILE, TILE)."""
 
     m: int
-    A: Any
+    At: Any
     G: Any
-    B: Any
+    Bt: Any
 
 
 def matrices(r: int) -> Matrices:
     """The matrices for kernels of r cells along a side.
 
-    >>> matrices(3).B.astype(int)
+    >>> matrices(3).Bt.astype(int)
     array([[ 4,  0, -5,  0,  1,  0],
            [ 0, -4, -4,  1,  1,  0],
            [ 0,  4, -4, -1,  1,  0],
@@ -70,15 +70,15 @@ def matrices(r: int) -> Matrices:
            [ 0,  4,  0, -5,  0,  1]])
     """
     m = TILE - r + 1
-    A, G, B = np.zeros((m, TILE)), np.zeros((TILE, r)), np.zeros((TILE, TILE))
+    At, G, Bt = np.zeros((m, TILE)), np.zeros((TILE, r)), np.zeros((TILE, TILE))
     for row, p in enumerate(POINTS):
         others = [q for q in POINTS if q != p]
-        A[:, row] = [float(p) ** power for power in range(m)]
+        At[:, row] = [float(p) ** power for power in range(m)]
         G[row] = np.array([float(p) ** power for power in range(r)]) / np.prod([p - q for q in others])
-        B[row, :-1] = np.poly(others)[::-1]
-    A[-1, -1] = G[-1, -1] = 1  # the point at infinity
-    B[-1] = np.poly(POINTS)[::-1]
-    return Matrices(m, A, G, B)
+        Bt[row, :-1] = np.poly(others)[::-1]
+    At[-1, -1] = G[-1, -1] = 1  # the point at infinity
+    Bt[-1] = np.poly(POINTS)[::-1]
+    return Matrices(m, At, G, Bt)
 
 
 class _Choice(threading.local):

@@ -1,4 +1,4 @@
-"""NumPy kernels made to be fast, the default: few passes over memory, in blocks that stay in the cache.
+"""NumPy kernels made to be fast, for who has no Numba: few passes over memory, in blocks that stay in the cache.
 
 Three ideas carry the rooms.
 
@@ -33,9 +33,15 @@ from dezero.kernels.blocked.pool import (
     max_pool_gather,
     max_pool_scatter,
 )
-from dezero.kernels.blocked.rows import add_rows, log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
+from dezero.kernels.blocked.rows import (
+    add_rows,
+    gates_grad_w,
+    log_softmax,
+    softmax_cross_entropy,
+    softmax_cross_entropy_grad,
+)
 from dezero.kernels.blocked.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
-from dezero.kernels.reference import col2im, copy, gates, gates_grad, im2col, linear, tanh
+from dezero.kernels.reference import col2im, copy, gates, gates_grad_x, im2col, linear, tanh
 
 __all__ = [
     "adadelta",
@@ -53,7 +59,8 @@ __all__ = [
     "copy",
     "deconv2d",
     "gates",
-    "gates_grad",
+    "gates_grad_w",
+    "gates_grad_x",
     "im2col",
     "linear",
     "log_softmax",

@@ -27,8 +27,8 @@ TILE = winograd.TILE
 POINTS = TILE * TILE
 BLOCK = 2**20  # bytes of V and M at a time
 
-_m, _A, _G, _B = winograd.matrices(3)
-_AA, _GG, _BB = (np.kron(matrix, matrix).astype(np.float32) for matrix in (_A, _G, _B))
+_m, *_matrices = winograd.matrices(3)
+_AAt, _GG, _BBt = (np.kron(matrix, matrix).astype(np.float32) for matrix in _matrices)
 
 
 def serves(x: Any, kernel_size: Pair, stride: Pair, dilation: Pair, groups: int, OC: int) -> bool:
@@ -87,8 +87,8 @@ def conv2d(x: Any, W: Any, b: Any, pad: Pair) -> Any:
     for first, count in cut.blocks():
         images[:count, PH : PH + H, PW : PW + width] = pixels[first : first + count]
         with np.errstate(invalid="ignore"):  # an infinite pixel makes what is not a number: no news
-            np.matmul(cut.transform("points", _BB, images), U, out=M)
-            np.matmul(_AA, M.reshape(POINTS, -1), out=Y)
+            np.matmul(cut.transform("points", _BBt, images), U, out=M)
+            np.matmul(_AAt, M.reshape(POINTS, -1), out=Y)
         _put_together(Y.reshape(_m, _m, cut.n, cut.down, cut.across, OC)[:, :, :count], y[first : first + count])
     if b is not None:
         y += b
@@ -115,8 +115,8 @@ def conv2d_grad_w(x: Any, gy: Any, pad: Pair) -> Any:
             results.fill(0)  # what a longer block left must not count
         images[:count, PH : PH + H, PW : PW + width] = pixels[first : first + count]
         results[:count, :OH, :OW] = gradients[first : first + count]
-        V = cut.transform("points", _BB, images)
-        np.matmul(V.transpose(0, 2, 1), cut.transform("products", _AA.T, results), out=part)
+        V = cut.transform("points", _BBt, images)
+        np.matmul(V.transpose(0, 2, 1), cut.transform("products", _AAt.T, results), out=part)
         total += part
     gW = (_GG.T @ total.reshape(POINTS, -1)).reshape(3, 3, C, OC)
     return np.ascontiguousarray(gW.transpose(3, 2, 0, 1))

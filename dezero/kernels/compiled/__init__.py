@@ -12,6 +12,7 @@ from dezero.kernels.blocked import (
     softmax_cross_entropy_grad,
     tanh,
 )
+from dezero.kernels.compiled import conv, product, winograd
 from dezero.kernels.compiled.conv import conv2d, conv2d_grad_w, deconv2d
 from dezero.kernels.compiled.elementwise import (
     adadelta,
@@ -35,7 +36,7 @@ from dezero.kernels.compiled.norm import (
     scale_and_shift,
 )
 from dezero.kernels.compiled.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
-from dezero.kernels.compiled.product import linear
+from dezero.kernels.compiled.product import gates, gates_grad_w, gates_grad_x, linear
 from dezero.kernels.compiled.rows import add_rows
 from dezero.kernels.reference import col2im, im2col
 
@@ -54,6 +55,9 @@ __all__ = [
     "conv2d_grad_w",
     "copy",
     "deconv2d",
+    "gates",
+    "gates_grad_w",
+    "gates_grad_x",
     "im2col",
     "linear",
     "log_softmax",
@@ -75,3 +79,9 @@ __all__ = [
     "tanh",
     "tanh_grad",
 ]
+
+
+def forget_tables() -> None:
+    """Let go of the offsets that were worked out for sizes that came before."""
+    for table in (conv._make_tables, conv._row_starts, conv._tables_of_grad_w, product._table, winograd._tables):
+        table.cache_clear()

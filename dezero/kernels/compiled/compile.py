@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import llvmlite
+import llvmlite.binding
 import numba
 from numba.core import event
 
@@ -32,9 +32,11 @@ __all__ = ["compiled"]
 
 
 def _digest() -> str:
-    """Name everything that the machine code depends on, but for the processor, which Numba looks at itself."""
-    content = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    """Name everything that the machine code depends on: also the processor, whose vectors `simd` asks for."""
+    features = sorted(name for name, there in llvmlite.binding.get_host_cpu_features().items() if there)
+    content = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {features}".encode())
+    folder = Path(__file__).parent
+    for source in (folder.parent / "winograd.py", *sorted(folder.glob("*.py"))):
         content.update(source.read_bytes())
     return content.hexdigest()[:16]
 
@@ -109,23 +111,25 @@ class _Announcer(event.Listener):
         self._count = 0
 
     def on_start(self, event: Any) -> None:
-        if not _is_ours(event):
+        if not _is_of_this_folder(event):
             return
         with self._lock:
             self._count += 1
             if sys.stderr is not None:
                 name = event.data["dispatcher"].py_func.__name__
-                line = f"dezero: compiling kernels, once for this machine: {self._count} {name}"
-                end = "" if sys.stderr.isatty() else "\n"
-                if sys.stderr.isatty() or self._count == 1:
-                    print(f"\r{line:<90}", end=end, file=sys.stderr, flush=True)
+                kept = "once for this machine" if _can_be_kept else f"each time, as {_FOLDER} cannot be written"
+                line = f"dezero: compiling kernels, {kept}: {self._count} {name}"
+                if sys.stderr.isatty():
+                    print(f"\r{line:<90}", end="", file=sys.stderr, flush=True)
+                elif self._count == 1:
+                    print(line, file=sys.stderr, flush=True)
 
     def on_end(self, event: Any) -> None:
-        if _is_ours(event) and sys.stderr is not None and sys.stderr.isatty():
+        if _is_of_this_folder(event) and sys.stderr is not None and sys.stderr.isatty():
             print(f"\r{'':<90}\r", end="", file=sys.stderr, flush=True)
 
 
-def _is_ours(event: Any) -> bool:
+def _is_of_this_folder(event: Any) -> bool:
     return event.data["dispatcher"].py_func.__module__.startswith(__package__)
 
 

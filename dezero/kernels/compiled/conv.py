@@ -142,7 +142,7 @@ def _tables(plan: Plan, block: Block, lines: int, outsize: Pair, out_channels: i
     return _make_tables(plan, block.images, block.rows, counts, lines, outsize, out_channels)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)
 def _make_tables(
     plan: Plan, images: int, rows: int, counts: tuple[int, ...], lines: int, outsize: Pair, out_channels: int
 ) -> tuple[Tables, ...]:
@@ -159,9 +159,13 @@ def _make_tables(
             place = (n * OH + down.start + down.step * i) * OW + right.start + right.step * j
             if seen.size:
                 segments, run = _segments(down.taps, right.taps, top, left, width, C)
-                cells = tuple(c for _, c in down.taps), tuple(c for _, c in right.taps)
+                cells = _cells(down), _cells(right)
                 tables.append(Tables(row_table(seen * C), row_table(place * out_channels), segments, run, cells))
     return tuple(tables)
+
+
+def _cells(phase: Phase) -> tuple[int, ...]:
+    return tuple(cell for _, cell in phase.taps)
 
 
 def _segments(down: Any, right: Any, top: int, left: int, width: int, C: int) -> tuple[Any, int]:
@@ -218,9 +222,9 @@ def _convolve(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair, groups: int) ->
     starts = [pack_vector(None if b is None else b[g * each : (g + 1) * each], each, dtype) for g in range(groups)]
     blocks = list(plan.blocks(N, dtype.itemsize))
     packed: dict[Any, Any] = {}  # by the cells that a phase sees: each phase its own
-    for tables in _tables(plan, Block(0, 1, 0, plan.down[0].length), 0, outsize, OC):
-        cells = W[np.ix_(*tables.cells)]
-        packed[tables.cells] = [pack(cells[..., g * each : (g + 1) * each].reshape(-1, each)) for g in range(groups)]
+    for seen in ((_cells(down), _cells(right)) for down in plan.down for right in plan.right):
+        cells = W[np.ix_(*seen)]
+        packed[seen] = [pack(cells[..., g * each : (g + 1) * each].reshape(-1, each)) for g in range(groups)]
 
     def work(number: int) -> None:
         block = blocks[number]
@@ -286,7 +290,7 @@ def _convolve_to_few(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> Any:
     return channels_first(y)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _row_starts(rows: int, length: int) -> Any:
     return row_table(np.arange(rows) * length)
 
@@ -455,7 +459,7 @@ def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, d
     return np.ascontiguousarray(total.transpose(0, 4, 3, 1, 2)).reshape(OC, C, KH, KW)
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=32)
 def _tables_of_grad_w(plan: Plan, images: int, rows: int, apart: int) -> tuple[Any, Any]:
     """Where the numbers of a window lie in it, and where the lines of windows of a block begin."""
     top, left, _, width = plan.window(rows)

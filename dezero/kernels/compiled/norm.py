@@ -59,7 +59,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any, Any
     rows, (flat,), dtype = _Rows(x), flattened(x), x.dtype
     pivot = _guess_mean(x)
     count = x.size // rows.C
-    first, second = rows.sums(_sums, flat, flat, pivot)
+    first, second = rows.sums(_sums, flat, pivot)
     shift = first / count
     mean, var = pivot + shift, np.maximum(second / count - shift * shift, 0)
     scale = gamma / np.sqrt(var + eps)
@@ -138,7 +138,7 @@ def _plain_sums(x, last, length, begin, end, totals):  # type: ignore[no-untyped
 
 
 @compiled
-def _sums(x, _, pivot, last, length, begin, end, totals):  # type: ignore[no-untyped-def]
+def _sums(x, pivot, last, length, begin, end, totals):  # type: ignore[no-untyped-def]
     """The sums of x - pivot and of its square."""
     if last:
         some, squares = np.zeros(length, x.dtype), np.zeros(length, x.dtype)

@@ -18,7 +18,7 @@ import numpy as np
 
 from dezero.kernels import blocked, memory, scratch
 from dezero.kernels.compiled.compile import compiled
-from dezero.kernels.compiled.layout import flattened, is_ours
+from dezero.kernels.compiled.layout import _transpose, in_one_piece, is_ours
 from dezero.kernels.compiled.simd import ROWS, lanes, panel_width, tile1, tile2, tile4
 from dezero.kernels.threads import for_each, for_ranges
 
@@ -67,7 +67,7 @@ def multiply(left, right, N, result, start, lanes):  # type: ignore[no-untyped-d
     begin = walked = done = 0
     while True:
         # the next steps of the sum: some segments, or a part of one
-        if run <= BLOCK:
+        if run <= BLOCK or not len(segments):  # a window may see nothing at all
             end, length = min(begin + max(1, BLOCK // max(run, 1)), len(segments)), run
         else:
             end, length = begin + 1, min(BLOCK, run - walked)
@@ -160,16 +160,24 @@ def _edge_tiles(left, steps, right, N, result, start):  # type: ignore[no-untype
 # ----------------------------------------------------------------------------------------------------------------------
 
 SMALL = 2**18  # multiplications that NumPy does at once, on one thread
+MEDIUM = 2**22  # multiplications that one thread has done before another wakes up
+DEEP = 512  # steps of a sum of which a panel stays near as it lies
 TASK = (96, 512)  # rows and columns that one thread does before it looks for more
 
 
 def linear(x: Any, W: Any, b: Any) -> Any:
     """As `reference.linear`."""
-    if x.ndim != 2 or W.ndim != 2 or not is_ours(x, W) or x.size * W.shape[1] < SMALL:
+    if x.ndim != 2 or W.ndim != 2 or x.size * W.shape[1] < SMALL or not is_ours(x, W):
         return blocked.linear(x, W, b)
     (M, K), N, dtype, count = x.shape, W.shape[1], x.dtype, lanes(x.dtype)
     left, row_step, step = _steps(x)
     right, line_step, column_step = _steps(W)
+    if M * K * N <= MEDIUM and K <= DEEP and count <= N:
+        y = np.empty((M, N), dtype)
+        start = pack_vector(b, N, dtype)
+        flat, size = y.reshape(-1), (M, K, N, count)
+        _multiply_at_once((left, row_step, step), (right, line_step, column_step), flat, (start, 0), size)
+        return y
     packed = scratch.take("right matrix", K * (N + -N % count), dtype)
     at_a_time = max(TASK[1], 2**16 // K // TASK[1] * TASK[1])
 
@@ -199,11 +207,52 @@ def linear(x: Any, W: Any, b: Any) -> Any:
     return y
 
 
+@compiled
+def _multiply_at_once(left, right, C, start, size):  # type: ignore[no-untyped-def]
+    """C = D + A B, with nothing made before.
+
+        left     A, from row to row, from number to number in a row
+        right    B, the same
+        start    D, from row to row                   it may be C where N is made of whole vectors
+
+    Panels of the right matrix are read where they lie; the last one begins early enough to be whole.
+    """
+    A, row_step, step = left
+    B, line_step, column_step = right
+    D, start_step = start
+    M, K, N, lanes = size
+    if column_step != 1:
+        upright = np.empty(K * N, B.dtype)
+        _transpose(B, 0, N, K, column_step, upright, 0, N, lanes)
+        B, line_step = upright, N
+    tables = np.empty((3, M + -M % ROWS), np.int64)
+    for i in range(tables.shape[1]):  # as `row_table` makes them
+        row = min(i, M - 1)
+        tables[0, i], tables[1, i], tables[2, i] = row * row_step, row * N, row * start_step
+    rows, places, starts = tables[0], tables[1], tables[2]
+    some_left, steps = (A, 0, rows, np.zeros(1, np.int64), step), (0, 1, K)
+    column = 0
+    while column < N:
+        width = panel_width(column, N, lanes)
+        column = min(column, N - width)
+        some_right, result, some_start = (B, column, line_step), (C, column, places), (D, column, starts)
+        if width == 4 * lanes:
+            _tiles4(some_left, steps, some_right, result, some_start)
+        elif width == 2 * lanes:
+            _tiles2(some_left, steps, some_right, result, some_start)
+        else:
+            _tiles1(some_left, steps, some_right, result, some_start)
+        column += width
+
+
 def _steps(matrix: Any) -> tuple[Any, int, int]:
     """A matrix as flat memory, and how far apart there its rows are, and the numbers of a row."""
-    if matrix.T.flags.c_contiguous and not matrix.flags.c_contiguous:
-        return flattened(matrix.T)[0], 1, matrix.shape[0]
-    return flattened(matrix)[0], matrix.shape[1], 1
+    flags, (rows, columns) = matrix.flags, matrix.shape
+    if flags.writeable and flags.c_contiguous:  # asked first, as nearly all are: of a small product this is a tenth
+        return matrix.reshape(-1), columns, 1
+    if flags.f_contiguous:
+        return in_one_piece(matrix.T), 1, rows
+    return in_one_piece(matrix), columns, 1
 
 
 @functools.lru_cache(maxsize=64)
@@ -233,3 +282,75 @@ def _pack_columns(matrix, K, N, line_step, column_step, first, last, packed, lan
             for k in range(K):
                 panel[k * width + there : (k + 1) * width] = 0
         first += width
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The gates of a recurrent network: a call for several products
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def gates(x: Any, h: Any, *weights: Any) -> Any:
+    """As `reference.gates`."""
+    count = len(weights) // 3
+    Wx, b, Wh = weights[:count], weights[count:-count], weights[-count:]
+    if not _are_at_once(x, Wx[0], x, h, *weights):
+        return np.stack([linear(x, Wx[j], b[j]) + linear(h, Wh[j], None) for j in range(count)])
+    y = np.empty((count, *h.shape), x.dtype)
+    _gates(x, h, Wx, b, Wh, y, lanes(x.dtype))
+    return y
+
+
+@compiled
+def _gates(x, h, Wx, b, Wh, y, lanes):  # type: ignore[no-untyped-def]
+    (M, K), N = x.shape, h.shape[1]
+    for j in range(len(Wx)):
+        C = y[j].reshape(-1)
+        _multiply_at_once((x.reshape(-1), K, 1), (Wx[j].reshape(-1), N, 1), C, (b[j], 0), (M, K, N, lanes))
+        _multiply_at_once((h.reshape(-1), N, 1), (Wh[j].reshape(-1), N, 1), C, (C, N), (M, N, N, lanes))
+
+
+def gates_grad_x(gy: Any, *W: Any) -> Any:
+    """As `reference.gates_grad_x`."""
+    if not _are_at_once(gy[0], W[0].T, gy, *W):
+        return sum(linear(gy[j], W[j].T, None) for j in range(len(W)))
+    gx = np.zeros((gy.shape[1], len(W[0])), gy.dtype)
+    _gates_grad_x(gy, W, gx, lanes(gy.dtype))
+    return gx
+
+
+@compiled
+def _gates_grad_x(gy, W, gx, lanes):  # type: ignore[no-untyped-def]
+    (M, K), N, C = gx.shape, gy.shape[2], gx.reshape(-1)
+    for j in range(len(W)):
+        _multiply_at_once((gy[j].reshape(-1), N, 1), (W[j].reshape(-1), 1, N), C, (C, K), (M, N, K, lanes))
+
+
+def gates_grad_w(x: Any, gy: Any) -> tuple[Any, ...]:
+    """As `reference.gates_grad_w`."""
+    if not _are_at_once(x.T, gy[0], x, gy):
+        return tuple(linear(x.T, gy[j], None) for j in range(len(gy)))
+    gW = tuple([np.empty((x.shape[1], gy.shape[2]), x.dtype) for _ in gy])
+    _gates_grad_w(x, gy, gW, lanes(x.dtype))
+    return gW
+
+
+@compiled
+def _gates_grad_w(x, gy, gW, lanes):  # type: ignore[no-untyped-def]
+    (M, K), N = x.shape, gy.shape[2]
+    zeros = np.zeros(N, x.dtype)
+    for j in range(len(gW)):
+        g = gy[j].reshape(-1)
+        _multiply_at_once((x.reshape(-1), 1, K), (g, N, 1), gW[j].reshape(-1), (zeros, 0), (K, M, N, lanes))
+
+
+def _are_at_once(left: Any, right: Any, *arrays: Any) -> bool:
+    """Say whether products of matrices like these are made in one call: not too large, and all in whole vectors."""
+    dtype, (M, K), N = left.dtype, left.shape, right.shape[1]
+    if dtype.char not in "fd" or not SMALL // 4 <= M * K * N <= MEDIUM or max(M, K, N) > DEEP:
+        return False
+    count = lanes(dtype)
+    for x in arrays:
+        flags = x.flags
+        if x.dtype != dtype or not (flags.c_contiguous and flags.writeable) or x.shape[-1] % count:
+            return False
+    return dtype.isnative

@@ -16,7 +16,11 @@ def add_rows(shape: tuple[int, ...], rows: Any, gy: Any) -> Any:
     if not is_ours(gy) or not rows.size:
         return blocked.add_rows(shape, rows, gy)
     gx = memory.zeros(shape, gy.dtype)
-    _add_rows(gx.reshape(-1), np.array(rows, np.int64).reshape(-1) % shape[0], flattened(gy)[0], gx[0].size)
+    places = np.array(rows, np.int64).reshape(-1)
+    places[places < 0] += shape[0]
+    if places.min() < 0 or places.max() >= shape[0]:
+        raise IndexError(f"add_rows: rows must be in {-shape[0]}..{shape[0] - 1}, got {rows.min()} to {rows.max()}")
+    _add_rows(gx.reshape(-1), places, flattened(gy)[0], gx[0].size)
     return gx
 
 

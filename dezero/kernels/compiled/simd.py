@@ -11,7 +11,7 @@ numbers staying in registers, and which therefore are written out, instruction b
 They are written through Numba's public door for such things, `numba.extending.intrinsic`: a function that is given the
 builder of the code, and adds to it. The bodies run when a kernel is compiled; what they build runs at every call.
 
-`LANES(dtype)` numbers fit into a vector. A tile is `ROWS` rows by 1, 2 or 4 vectors. With the 32 registers of AVX-512
+`lanes(dtype)` numbers fit into a vector. A tile is `ROWS` rows by 1, 2 or 4 vectors. With the 32 registers of AVX-512
 24 hold the sums of a tile of 6 rows by 4 vectors, 4 what comes from the right matrix, 1 what comes from the left; each
 step then does 24 multiply-adds for 10 loads, and the processor is never waiting for memory.
 Source of the idea: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.

@@ -35,9 +35,9 @@ TILE = winograd.TILE
 ONE = TILE + 1  # the place among the 36 of the point 1 along both axes
 
 _for3, _for5 = winograd.matrices(3), winograd.matrices(5)
-pixels_to_points = transform(_for3.B)
-points_to_results4, points_to_results2 = transform(_for3.A), transform(_for5.A)
-results_to_points = transform(_for3.A.T)
+pixels_to_points = transform(_for3.Bt)
+points_to_results4, points_to_results2 = transform(_for3.At), transform(_for5.At)
+results_to_points = transform(_for3.At.T)
 kernel_to_points3, kernel_to_points5 = transform(_for3.G), transform(_for5.G)
 points_to_kernel = transform(_for3.G.T)
 
@@ -139,7 +139,7 @@ def conv2d(x: Any, W: Any, b: Any, pad: Pair) -> Any:
     return channels_first(y)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=32)
 def _tables(rows: int, length: int) -> Any:
     """Where rows of `length` numbers begin."""
     return row_table(np.arange(rows) * length)
