@@ -21,7 +21,7 @@ def blocks(text):
     return re.findall(r"```python\n(.+?)```", text, re.DOTALL)
 
 
-FIRST_GRADIENT, FIRST_CNN, GRAPH, DERIVATIVES, ANOMALY = blocks(README)
+FIRST_GRADIENT, FIRST_CNN, GRAPH, DERIVATIVES, ANOMALY, KERNELS = blocks(README)
 
 
 def run(source, capsys):
@@ -50,6 +50,13 @@ def test_the_anomaly_is_named_as_shown():
         exec(compile(ANOMALY, "train.py", "exec"), {"__name__": "readme"})
     assert str(error.value).splitlines()[0] == shown[2]
     assert f"train.py, line {shown[3]}: " in str(error.value)
+
+
+def test_kernels_are_chosen_as_shown(capsys):
+    serving, chosen = run(KERNELS, capsys)
+    assert serving in KERNELS.splitlines()[3]
+    assert chosen in KERNELS.splitlines()[5]
+    assert chosen == "reference"
 
 
 def test_the_first_cnn_learns_most_digits_in_one_epoch(capsys):
