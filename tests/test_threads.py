@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -82,6 +83,15 @@ def test_work_inside_work_and_from_other_threads_is_done():
     for caller in callers:
         caller.join()
     np.testing.assert_array_equal(results, np.outer(range(8), range(50)))
+
+
+def test_nobody_keeps_what_the_work_was_about():
+    for _ in range(300):
+        array = np.zeros(1000)
+        there = weakref.ref(array)
+        for_each(lambda number, array=array: array[number], 3)
+        del array
+        assert there() is None
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "2", True, None])

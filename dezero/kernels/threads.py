@@ -44,7 +44,8 @@ class _Job:
     """
 
     def __init__(self, work: Work, count: int) -> None:
-        self.work, self.numbers = work, iter(range(count))
+        self.work: Work | None = work
+        self.numbers = iter(range(count))
         self.error: BaseException | None = None
         self.closed = False
         self.come: list[None] = []  # the helpers; lists because to append is one step
@@ -52,9 +53,10 @@ class _Job:
         self.news: SimpleQueue[None] = SimpleQueue()
 
     def run(self) -> None:
+        work = self.work
         try:
-            while (number := next(self.numbers, None)) is not None:  # each number once, whoever asks
-                self.work(number)
+            while work and (number := next(self.numbers, None)) is not None:  # each number once, whoever asks
+                work(number)
         except BaseException as error:
             self.stop(error)
 
@@ -80,6 +82,7 @@ class _Job:
                 pass  # the news went to a get that was interrupted
             except BaseException as error:
                 self.stop(error)
+        self.work = None  # a job may wait in the queue for helpers that come too late: it shall not keep arrays alive
 
 
 class _Pool:
