@@ -19,8 +19,10 @@ TORCH = "PyTorch"
 PUBLISHED = "DeZero 0.0.13"
 
 
-# Would change what is measured: how kernels work, and whether an import compiles the package anew.
-CHOICES = ("DEZERO_WINOGRAD", "DEZERO_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
+# Would change what is measured: how kernels work, what NumPy's BLAS takes the processor for, and whether an import
+# compiles the package anew.
+CHOICES = ("DEZERO_WINOGRAD", "DEZERO_NUM_THREADS", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+CHOICES += ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
 
 
 class Contender(NamedTuple):
