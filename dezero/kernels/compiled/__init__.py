@@ -12,7 +12,7 @@ from dezero.kernels.blocked import (
     softmax_cross_entropy_grad,
     tanh,
 )
-from dezero.kernels.compiled import conv, product, winograd
+from dezero.kernels.compiled import conv, product
 from dezero.kernels.compiled.conv import conv2d, conv2d_grad_w, deconv2d
 from dezero.kernels.compiled.elementwise import (
     adadelta,
@@ -83,5 +83,5 @@ __all__ = [
 
 def forget_tables() -> None:
     """Let go of the offsets that were worked out for sizes that came before."""
-    for table in (conv._make_tables, conv._row_starts, conv._tables_of_grad_w, product._table, winograd._tables):
+    for table in (conv._make_tables, conv._tables_of_grad_w, product.row_starts):
         table.cache_clear()

@@ -29,7 +29,7 @@ from dezero.kernels import memory, reference, scratch
 from dezero.kernels.compiled import winograd
 from dezero.kernels.compiled.compile import compiled
 from dezero.kernels.compiled.layout import Images, channels_first, is_ours
-from dezero.kernels.compiled.product import multiply, pack, pack_vector, row_table
+from dezero.kernels.compiled.product import multiply, pack, pack_vector, row_starts, row_table
 from dezero.kernels.compiled.simd import lanes
 from dezero.kernels.reference import Pair
 from dezero.kernels.sizes import conv_outsize
@@ -280,7 +280,7 @@ def _convolve_to_few(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> Any:
         n = some.stop - some.start
         pixels, begin, _ = images.window(Block(some.start, n, 0, H), 0, 0, (H, width), (0, C))
         products = scratch.take("products", n * H * width * columns, dtype)
-        rows, places, zeros = (_row_starts(n * H * width, length) for length in (C, columns, 0))
+        rows, places, zeros = (row_starts(n * H * width, length) for length in (C, columns, 0))
         left = (pixels, begin, rows, zeros[:1], C, 1)
         multiply(left, (packed, 0), columns, (products, 0, places), (nothing, 0, zeros), count)
         part = flat[some.start * y[0].size : some.stop * y[0].size]
@@ -288,11 +288,6 @@ def _convolve_to_few(x: Any, W: Any, b: Any, plan: Plan, outsize: Pair) -> Any:
 
     for_ranges(work, N, max(1, BUFFER // (H * width * columns * dtype.itemsize)))
     return channels_first(y)
-
-
-@functools.lru_cache(maxsize=32)
-def _row_starts(rows: int, length: int) -> Any:
-    return row_table(np.arange(rows) * length)
 
 
 def _tap_table(phases: tuple[Phase, ...]) -> Any:

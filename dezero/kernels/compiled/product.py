@@ -31,6 +31,12 @@ def row_table(offsets: Any) -> Any:
     return np.pad(offsets, (0, -len(offsets) % ROWS), mode="edge")
 
 
+@functools.lru_cache(maxsize=64)
+def row_starts(rows: int, length: int) -> Any:
+    """`row_table` for rows of `length` numbers, one behind the other."""
+    return row_table(np.arange(rows) * length)
+
+
 def pack(matrix: Any) -> Any:
     """A matrix (K, N) -> its panels, each (K, some vectors), one after the other in flat memory."""
     (K, N), count = matrix.shape, lanes(matrix.dtype)
@@ -187,7 +193,7 @@ def linear(x: Any, W: Any, b: Any) -> Any:
     for_ranges(pack_some, N, at_a_time)
     y = memory.empty((M, N), dtype)
     flat, start = y.reshape(-1), pack_vector(b, N, dtype)
-    rows, places, zeros, whole = (_table(M, length) for length in (row_step, N, 0, 0))
+    rows, places, zeros, whole = (row_starts(M, length) for length in (row_step, N, 0, 0))
     height, wide = min(TASK[0], len(rows)), TASK[1]
     across = -(-N // wide)
 
@@ -253,12 +259,6 @@ def _steps(matrix: Any) -> tuple[Any, int, int]:
     if flags.f_contiguous:
         return in_one_piece(matrix.T), 1, rows
     return in_one_piece(matrix), columns, 1
-
-
-@functools.lru_cache(maxsize=64)
-def _table(rows: int, length: int) -> Any:
-    """Where rows of `length` numbers begin."""
-    return row_table(np.arange(rows) * length)
 
 
 @compiled

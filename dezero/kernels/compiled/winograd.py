@@ -14,7 +14,6 @@ whose powers are all 1, adds what it holds to each result alike, so its product 
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ import numpy as np
 from dezero.kernels import memory, scratch, winograd
 from dezero.kernels.compiled.compile import compiled
 from dezero.kernels.compiled.layout import Images, channels_first
-from dezero.kernels.compiled.product import multiply, row_table
+from dezero.kernels.compiled.product import multiply, row_starts, row_table
 from dezero.kernels.compiled.simd import lanes, panel_width, transform
 from dezero.kernels.reference import Pair
 from dezero.kernels.threads import for_each
@@ -125,7 +124,7 @@ def conv2d(x: Any, W: Any, b: Any, pad: Pair) -> Any:
         images.lay_out(block, m * block.first - pad[0], -pad[1], (height, tiling.width), (0, Cp), buffer)
         V = scratch.take("points", TILE * TILE * (tiles * Cp + count), dtype)
         M = scratch.take("products", TILE * TILE * (tiles * OCp + count), dtype)
-        rows, places = _tables(tiles, Cp), _tables(tiles, OCp)
+        rows, places = row_starts(tiles, Cp), row_starts(tiles, OCp)
         tall, wide = m * block.rows, m * tiling.across
         inside = y[block.image : block.image + block.images, m * block.first : m * block.first + tall]
         whole = inside.shape == (block.images, tall, wide, OCp)  # then it is one piece of memory, too
@@ -137,12 +136,6 @@ def conv2d(x: Any, W: Any, b: Any, pad: Pair) -> Any:
 
     for_each(work, len(blocks))
     return channels_first(y)
-
-
-@functools.lru_cache(maxsize=32)
-def _tables(rows: int, length: int) -> Any:
-    """Where rows of `length` numbers begin."""
-    return row_table(np.arange(rows) * length)
 
 
 def _transformed_kernels(W: Any, Cp: int, OCp: int) -> Any:
