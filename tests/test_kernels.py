@@ -15,7 +15,7 @@ import pytest
 
 from dezero import functions as F
 from dezero import kernels
-from dezero.kernels import blocked, reference, using_kernels
+from dezero.kernels import blocked, gpu, reference, using_kernels
 from dezero.kernels.blocked.layout import flat
 from dezero.testing import check_grads
 
@@ -527,7 +527,7 @@ ON_DEVICE = [
 def test_a_kernel_for_cupys_arrays_calls_nothing_of_numpys(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", FakeCuPy())
     for case in CASES[name]:
-        f = getattr(kernels.for_array(on(case[0])) if isinstance(case[0], np.ndarray) else kernels.device, name)
+        f = getattr(kernels.for_array(on(case[0])) if isinstance(case[0], np.ndarray) else gpu, name)
         found = run(f, [on(x.copy()) if isinstance(x, np.ndarray) else x for x in case])
         assert {type(y) for y in found} == {OnDevice}
         wanted = run(REFERENCE[name], [x.copy() if isinstance(x, np.ndarray) else x for x in case])
@@ -538,7 +538,7 @@ def test_a_kernel_for_cupys_arrays_calls_nothing_of_numpys(name, monkeypatch):
 @pytest.mark.parametrize("name", sorted(set(CASES) - set(ON_DEVICE)))
 def test_convolution_and_pooling_are_refused_for_cupys_arrays(name):
     with pytest.raises(NotImplementedError, match="no backend for CuPy arrays; move them with to_cpu"):
-        getattr(kernels.device, name)
+        getattr(gpu, name)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def words(text):
 # From the ground up: a module imports only those that stand before it.
 ORDER = words("""
     cuda files random core_simple
-    kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference kernels.device
+    kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference kernels.gpu
     kernels.blocked.layout kernels.blocked.activation kernels.blocked.winograd kernels.blocked.conv kernels.blocked.norm
     kernels.blocked.pool kernels.blocked.rows kernels.blocked.update kernels.blocked
     kernels.compiled.compile kernels.compiled.simd kernels.compiled.layout kernels.compiled.product

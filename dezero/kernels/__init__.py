@@ -6,6 +6,7 @@ tested against it:
     reference  plain NumPy: says what is computed in the fewest steps
     blocked    NumPy in blocks that stay in the cache, channels last in memory; what there is without Numba
     numba      compiled, on all threads: the default where Numba can be imported (pip install "dezero[fast]")
+    cupy       for CuPy's arrays, which no other works on, and it on no others (the folder gpu/)
 
     >>> serving(np.zeros(3)) in list(BACKENDS)          # which backend works on an array
     True
@@ -33,8 +34,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from dezero import cuda
-from dezero.kernels import blocked, device, memory, reference, scratch
+from dezero.kernels import blocked, memory, reference, scratch
 from dezero.kernels.memory import has_own_memory
 from dezero.kernels.sizes import conv_outsize, deconv_outsize, span
 from dezero.kernels.threads import get_num_threads, set_num_threads
@@ -116,8 +119,8 @@ def _begin() -> str:
 
 def for_array(x: Any) -> Any:
     """Return the backend, a module, that works on the array `x`."""
-    if cuda.get_array_module(x).__name__ == "cupy":
-        return device
+    if cuda.get_array_module(x) is not np:
+        return importlib.import_module("dezero.kernels.gpu")
     if _choice.module is None:
         _begin()
     return _choice.module
@@ -125,8 +128,8 @@ def for_array(x: Any) -> Any:
 
 def serving(x: Any) -> str:
     """Return the name of the backend that works on the array `x`, here and now."""
-    if for_array(x) is device:
-        return "device"
+    if cuda.get_array_module(x) is not np:
+        return "cupy"
     return _choice.name or _begin()
 
 
