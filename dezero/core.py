@@ -41,6 +41,7 @@ class _Modes:
     recomputing = False
     backward_pass: Any = None  # what stands for the backward pass under way
     observer: Any = None  # looks at every operation in both directions: detect_anomaly
+    autocast: Any = None  # gives every operation its inputs in the dtype it is meant to have: mixed precision
 
 
 # Read by every operation, and in a third of the time that a threading.local takes. An instance is never changed.
@@ -238,14 +239,21 @@ class Variable:
         return func(*map(cuda.plain, args), **{name: cuda.plain(value) for name, value in kwargs.items()})
 
     def to_cpu(self) -> None:
-        """Move the array to the CPU."""
-        if self.data is not None:
-            self.data = cuda.as_numpy(self.data)
+        """Move the array to the CPU, and the gradient with it."""
+        self._move(cuda.as_numpy)
 
     def to_gpu(self) -> None:
-        """Move the array to the GPU; RuntimeError says what is missing where there is none."""
+        """Move the array to the GPU, and the gradient with it; RuntimeError says what is missing where there is none.
+
+        Move a leaf before it is used: what was computed from it stays where it is.
+        """
+        self._move(cuda.as_cupy)
+
+    def _move(self, there: Callable[[Any], Any]) -> None:
         if self.data is not None:
-            self.data = cuda.as_cupy(self.data)
+            self.data = there(self.data)
+        if isinstance(self.grad, Variable):
+            self.grad._move(there)
 
     # Gradients --------------------------------------------------------------------------------------------------------
 
@@ -497,8 +505,17 @@ def is_int(x: Any) -> bool:
     return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
 
 
+def is_floating(dtype: Any) -> bool:
+    """Say whether a dtype is floating: bfloat16, which comes from another package, is of NumPy's kind "V".
+
+    >>> is_floating(np.dtype(np.float16)), is_floating(np.dtype(int))
+    (True, False)
+    """
+    return dtype.kind == "f" or (dtype.kind == "V" and dtype.name == "bfloat16")
+
+
 def _ones_like(x: Variable) -> Variable:
-    dtype = x.dtype if x.dtype.kind == "f" else np.float64  # an integer result has floating gradients
+    dtype = x.dtype if is_floating(x.dtype) else np.float64  # an integer result has floating gradients
     return Variable(cuda.get_array_module(x.data).ones(x.shape, dtype))
 
 
@@ -541,6 +558,9 @@ class Function:
     outputs: Any = None
     generation = 0
     operation = "function"  # what errors call it
+    # What `autocast` hands it: "half" casts its inputs down, for products; "full" casts halves up to float32; "any"
+    # leaves them, for what is as exact in one as in the other.
+    precision = "full"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -573,12 +593,17 @@ class Function:
             elif (kind := array.dtype) is not dtype:
                 ready = ready and dtype is None
                 dtype = kind
+        if modes.autocast is not None and modes.backward_pass is None:
+            variables, ready = modes.autocast.cast(node, variables), False
         if not ready:
             arrays = _gate(node.operation, variables)
         try:
             ys = node.forward(*arrays)
         except (AttributeError, TypeError, ValueError) as error:
             node._explain(arrays, error)
+            raise
+        except MemoryError as error:
+            cuda.explain_out_of_memory(node.operation, error)
             raise
         if isinstance(ys, tuple):
             outputs = [_output(node, y, arrays, modes.backward_pass) for y in ys]
@@ -671,7 +696,7 @@ def _number_like(operation: str, number: Any, others: Sequence[Any]) -> Any:
         return np.array(number)
     number = as_python_number(number)
     dtype = arrays[0].dtype
-    if len(arrays) > 1 or dtype.kind != "f" or not isinstance(number, (int, float)):
+    if len(arrays) > 1 or not is_floating(dtype) or not isinstance(number, (int, float)):
         dtype = np.result_type(*(x.dtype for x in arrays), number)
     try:
         return cuda.get_array_module(arrays[0]).array(number, dtype)
@@ -682,7 +707,7 @@ def _number_like(operation: str, number: Any, others: Sequence[Any]) -> Any:
 def as_floating(operation: str, x: Any) -> Variable:
     """`as_operand`, with integers made float64: the arithmetic of small integers would overflow."""
     x = as_operand(operation, x)
-    return x if x.dtype.kind in "fc" else astype(x, np.float64)
+    return x if x.dtype.kind in "fc" or is_floating(x.dtype) else astype(x, np.float64)
 
 
 def check_number(operation: str, what: str, x: Any, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -709,10 +734,11 @@ def _gate(operation: str, variables: list[Variable]) -> list[Any]:
             _mend(operation, x)
     arrays = [x.data for x in variables]
     cuda.check_same_device(operation, arrays)
-    floats = {x.dtype for x in arrays if x is not None and x.dtype.kind == "f"}
+    floats = {x.dtype for x in arrays if x is not None and is_floating(x.dtype)}
     if len(floats) > 1:
-        dtype = np.result_type(*floats)
-        arrays = [x.astype(dtype) if x is not None and x.dtype.kind == "f" else x for x in arrays]
+        # float32 in place of a half: float16 and bfloat16 have no common dtype in NumPy's eyes
+        dtype = np.result_type(*(np.float32 if half.itemsize == 2 else half for half in floats))
+        arrays = [x.astype(dtype) if x is not None and is_floating(x.dtype) else x for x in arrays]
     return arrays
 
 
@@ -944,8 +970,8 @@ def _fit(node: Any, gx: Any, shape: tuple[int, ...], dtype: Any) -> Variable:
         gx = Variable(gx)
     if gx.data.shape != shape:
         gx = _fit_shape(node, gx, shape)
-    if dtype.kind != "f":
-        dtype = gx.dtype if gx.dtype.kind == "f" else np.dtype(np.float64)
+    if not is_floating(dtype):
+        dtype = gx.dtype if is_floating(gx.dtype) else np.dtype(np.float64)
     return gx if gx.data.dtype is dtype or gx.data.dtype == dtype else astype(gx, dtype)
 
 
@@ -1017,6 +1043,8 @@ def _arithmetic(operation: Any, x0: Any, x1: Any) -> Variable:
 
 
 class Add(_Operator):
+    precision = "any"
+
     @staticmethod
     def forward(x0: Any, x1: Any) -> Any:
         return x0 + x1
@@ -1035,6 +1063,8 @@ def add(x0: Any, x1: Any) -> Variable:
 
 
 class Mul(_Operator):
+    precision = "any"
+
     @staticmethod
     def forward(x0: Any, x1: Any) -> Any:
         return x0 * x1
@@ -1054,6 +1084,8 @@ def mul(x0: Any, x1: Any) -> Variable:
 
 
 class Neg(Function):
+    precision = "any"
+
     def forward(self, x: Any) -> Any:
         return -x
 
@@ -1071,6 +1103,8 @@ def neg(x: Any) -> Variable:
 
 
 class Sub(_Operator):
+    precision = "any"
+
     @staticmethod
     def forward(x0: Any, x1: Any) -> Any:
         return x0 - x1
@@ -1146,6 +1180,8 @@ def floor_divide(x0: Any, x1: Any) -> Variable:
 
 
 class Abs(Function):
+    precision = "any"
+
     def forward(self, x: Any) -> Any:
         return builtins.abs(x)
 
@@ -1231,6 +1267,7 @@ def log(x: Any) -> Variable:
 
 class AsType(Function):
     operation = "astype"
+    precision = "any"
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
@@ -1253,6 +1290,8 @@ def astype(x: Any, dtype: Any) -> Variable:
 
 class Copy(Function):
     """y = x in memory of its own, in C order."""
+
+    precision = "any"
 
     def forward(self, x: Any) -> Any:
         return kernels.for_array(x).copy(x)
@@ -1280,6 +1319,8 @@ def as_ints(operation: str, what: str, x: Any) -> tuple[int, ...]:
 
 
 class Reshape(Function):
+    precision = "any"
+
     def __init__(self, shape: Any) -> None:
         self.shape = as_ints("reshape", "a shape", shape)
 
@@ -1309,6 +1350,8 @@ def reshape(x: Any, shape: Any) -> Variable:
 
 
 class Transpose(Function):
+    precision = "any"
+
     def __init__(self, axes: Any = None) -> None:
         self.axes = None if axes is None else as_ints("transpose", "axes", axes)
 
@@ -1336,6 +1379,8 @@ def transpose(x: Any, axes: Any = None) -> Variable:
 
 
 class GetItem(Function):
+    precision = "any"
+
     def __init__(self, slices: Any) -> None:
         self.slices = tuple(cuda.plain(s) for s in slices) if isinstance(slices, tuple) else cuda.plain(slices)
 
@@ -1349,6 +1394,8 @@ class GetItem(Function):
 
 class GetItemGrad(Function):
     """The gradient of x[slices]: zeros of x's shape to which gy is added; an element taken twice gets both."""
+
+    precision = "any"
 
     def __init__(self, slices: Any, in_shape: tuple[int, ...]) -> None:
         self.slices = slices
@@ -1385,6 +1432,8 @@ def get_item(x: Any, slices: Any) -> Variable:
 
 
 class BroadcastTo(Function):
+    precision = "any"
+
     def __init__(self, shape: Any) -> None:
         self.shape = as_ints("broadcast_to", "a shape", shape)
 
@@ -1508,6 +1557,8 @@ class Sum(Function):
 class Max(Function):
     """y = max(x) over `axis`; elements that tie share the gradient equally."""
 
+    precision = "any"
+
     def __init__(self, axis: Any = None, keepdims: bool = False) -> None:
         self.axis = axis
         self.keepdims = keepdims
@@ -1539,6 +1590,7 @@ class Min(Max):
 
 class MatMul(Function):
     operation = "matmul"
+    precision = "half"
 
     def forward(self, x: Any, W: Any) -> Any:
         check_product(self.operation, x, W)

@@ -1,44 +1,141 @@
 """NumPy or CuPy: who owns an array, and moving it there and back.
 
 This is the bottom of the house. `import dezero` never imports CuPy: it is looked for when somebody asks for the GPU
-(`gpu_enable`, `as_cupy`, `Layer.to_gpu`), and an array can only be CuPy's if CuPy has been imported already.
+(`gpu_enable`, `use_gpu`, `as_cupy`, `Layer.to_gpu`), and an array can only be CuPy's if CuPy has been imported already.
+
+    python -m dezero.cuda          # what there is: device, memory, libraries, and a small test of it against the CPU
+
+Two settings, for the whole process, are assigned to:
+
+    dezero.cuda.allow_tf32 = True      # float32 products and convolutions in TF32: several times faster, 3 digits exact
+    dezero.cuda.deterministic = True   # the same bits in every run, where that costs time
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+import math
+import re
 import sys
+import types
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 
+# A module with a path is one that `python -m` runs without a warning that the package has imported it already.
+__path__: list[str] = []
+
+allow_tf32 = False
+deterministic = False
+
+
+class _Module(types.ModuleType):
+    """The class of this module: what is assigned to a setting must be True or False, and CuPy is told."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("allow_tf32", "deterministic") and not isinstance(value, bool):
+            raise TypeError(f"cuda.{name} must be True or False, got {value!r:.60}")
+        super().__setattr__(name, value)
+        if name == "allow_tf32" and "cupy" in sys.modules and find_gpu()[0] is not None:
+            _set_precision_of_products(sys.modules["cupy"])
+
+
+sys.modules[__name__].__class__ = _Module
+
+_INSTALL = "pip install 'dezero[gpu13]' for CUDA 13, 'dezero[gpu]' for CUDA 12"
+
 
 @functools.cache
-def _find_gpu() -> tuple[Any, str]:
+def find_gpu() -> tuple[Any, str]:
     """Return (CuPy's module, "") where a device answers, and (None, the reason why not) elsewhere."""
     try:
         import cupy
-    except ImportError:
-        return None, "CuPy is not installed: pip install 'dezero[gpu]'"
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
+        return None, f"CuPy is not installed: {_INSTALL}" if missing else f"CuPy does not import: {error}"
     except Exception as error:  # a CuPy built for another CUDA fails in ways of its own
-        return None, f"CuPy is installed but does not import: {error}"
+        return None, f"CuPy does not import: {error}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
         return None, f"CuPy imports but no GPU answers: {error}"
-    return (cupy, "") if count else (None, "CuPy imports but finds no GPU")
+    if not count:
+        return None, "CuPy imports but finds no GPU"
+    if allow_tf32:  # asked for before there was a CuPy to tell
+        _set_precision_of_products(cupy)
+    return cupy, ""
+
+
+def look_again() -> None:
+    """Forget what was found out about GPUs: for tests, which change what there is."""
+    find_gpu.cache_clear()
+    _count_gpus.cache_clear()
 
 
 def __getattr__(name: str) -> Any:
     # `gpu_enable` and `cupy` are worked out when they are first read, so that importing dezero does not import CuPy.
     if name == "gpu_enable":
-        return _find_gpu()[0] is not None
+        return find_gpu()[0] is not None
     if name == "cupy":
-        module, reason = _find_gpu()
+        module, reason = find_gpu()
         if module is None:
             raise AttributeError(f"cuda.cupy: {reason}")
         return module
+    if name == "info":  # it stands above the kernels that it tells of
+        return importlib.import_module("dezero.gpu_report").info
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _set_precision_of_products(cupy: Any) -> None:
+    """Let CuPy's products of float32 take TF32, or not. It has no public name for that but an environment variable."""
+    core = cupy._core
+    kind = "COMPUTE_TYPE_TF32" if allow_tf32 else "COMPUTE_TYPE_DEFAULT"
+    core.set_compute_type(np.dtype(np.float32), getattr(core._routines_linalg, kind))
+
+
+def need_gpu(operation: str) -> Any:
+    """Return the module `cupy`; raise RuntimeError, in the name of `operation`, saying what is missing, without it."""
+    module, reason = find_gpu()
+    if module is None:
+        raise RuntimeError(f"{operation}: {reason}")
+    return module
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Devices
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def use_gpu(index: int = 0) -> Any:
+    """Make GPU number `index` the one on which this thread makes its arrays, and return the module `cupy`.
+
+    A program that cannot do without a GPU calls it first. Raises RuntimeError, saying what is missing, where there is
+    none, and ValueError for a number that there is not.
+    """
+    cupy = need_gpu("use_gpu")
+    _device("use_gpu", cupy, index).use()
+    return cupy
+
+
+def device(index: int) -> AbstractContextManager[Any]:
+    """Inside the `with` block, make this thread's arrays on GPU number `index`. Raises what `use_gpu` raises."""
+    return _device("device", need_gpu("device"), index)
+
+
+def _device(operation: str, cupy: Any, index: Any) -> Any:
+    count = cupy.cuda.runtime.getDeviceCount()
+    if isinstance(index, bool) or not isinstance(index, (int, np.integer)):
+        raise TypeError(f"{operation}: expected the number of a GPU, got {index!r:.60}")
+    if not 0 <= index < count:
+        raise ValueError(f"{operation}: there is no GPU number {index}; this machine has {count}, counted from 0")
+    return cupy.cuda.Device(int(index))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Arrays
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def _is_cupy_array(x: Any) -> bool:
@@ -66,13 +163,24 @@ def get_array_module(x: Any) -> Any:
 
 
 def check_same_device(operation: str, arrays: list[Any]) -> None:
-    """Raise TypeError when some of an operation's arrays are NumPy's and some CuPy's; None stands for no array."""
+    """Raise TypeError when an operation's arrays are not all NumPy's, or all on one GPU; None stands for no array."""
     if "cupy" not in sys.modules:
         return
-    owners = {i: get_array_module(x).__name__ for i, x in enumerate(arrays) if x is not None}
+    owners = {i: _owner(x) for i, x in enumerate(arrays) if x is not None}
     if len(set(owners.values())) > 1:
-        where = ", ".join(f"argument {i} is a {owner} array" for i, owner in owners.items())
+        where = ", ".join(f"argument {i} is a {owner}" for i, owner in owners.items())
         raise TypeError(f"{operation}: arrays on different devices: {where}; move them with to_gpu() or to_cpu()")
+
+
+def _owner(x: Any) -> str:
+    if not _is_cupy_array(x):
+        return "numpy array"
+    return "cupy array" if _count_gpus() == 1 else f"cupy array on GPU {x.device.id}"
+
+
+@functools.cache
+def _count_gpus() -> int:
+    return sys.modules["cupy"].cuda.runtime.getDeviceCount()
 
 
 def as_numpy(x: Any) -> np.ndarray:
@@ -88,9 +196,56 @@ def as_numpy(x: Any) -> np.ndarray:
 def as_cupy(x: Any) -> Any:
     """Return `x`, a Variable, an array or a number, as a CuPy array.
 
-    Raises RuntimeError where there is no CuPy or no device, saying which of the two it is.
+    Raises RuntimeError where there is no CuPy or no device, saying which of the two it is, and MemoryError where the
+    device is full.
     """
-    module, reason = _find_gpu()
-    if module is None:
-        raise RuntimeError(f"as_cupy: {reason}")
-    return module.asarray(plain(x))
+    cupy, x = need_gpu("as_cupy"), plain(x)
+    try:
+        return cupy.asarray(x)
+    except MemoryError as error:
+        explain_out_of_memory("as_cupy", error)
+        raise
+
+
+def as_owned_by(like: Any, x: np.ndarray) -> Any:
+    """Return NumPy's array `x` where the array `like` is: itself, or a copy on the GPU."""
+    return x if get_array_module(like) is np else as_cupy(x)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Memory
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def explain_out_of_memory(operation: str, error: MemoryError) -> None:
+    """Raise MemoryError that says what `operation` asked for, what is used and what is free, where `error` is CuPy's.
+
+    NumPy's says as much itself.
+    """
+    if type(error).__module__.partition(".")[0] != "cupy":
+        return
+    cupy = sys.modules["cupy"]
+    pool = cupy.get_default_memory_pool()
+    free, total = cupy.cuda.Device().mem_info
+    asked = re.search(r"allocating ([\d,]+) bytes", str(error))
+    wanted = f" for {as_size(int(asked[1].replace(',', '')))} more" if asked else ""
+    used, kept = pool.used_bytes(), pool.total_bytes() - pool.used_bytes()
+    raise MemoryError(
+        f"{operation}: the GPU has no memory left{wanted}: {as_size(used)} in arrays, {as_size(kept)} kept by CuPy's "
+        f"pool for the next ones, {as_size(free)} of {as_size(total)} free. Take a smaller batch, or "
+        "dezero.checkpoint(f, x), which keeps no intermediate results of f"
+    ) from error
+
+
+def as_size(count: float) -> str:
+    """Say a number of bytes as people do.
+
+    >>> as_size(1536), as_size(3 * 2**30)
+    ('1.5 KiB', '3.0 GiB')
+    """
+    power = min(int(math.log(max(count, 1), 1024)), 3)
+    return f"{count / 1024**power:.{min(power, 1)}f} {('bytes', 'KiB', 'MiB', 'GiB')[power]}"
+
+
+if __name__ == "__main__":
+    importlib.import_module("dezero.gpu_report").main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ class DataLoader:
         dataset: a `Dataset`, or any sequence of pairs (x, t).
         batch_size: how many items a batch holds.
         shuffle: whether to draw a new order for each epoch (default: True).
-        gpu: whether the batches are CuPy's arrays (default: False).
+        gpu: whether the batches are CuPy's arrays (default: False). Then a batch is on its way to the GPU while the one
+            before it is worked on.
 
     Raises ValueError for a batch size below 1, and RuntimeError, at the first batch, where `gpu` finds none.
 
@@ -48,11 +50,13 @@ class DataLoader:
         self.data_size = len(dataset)
         self.max_iter = math.ceil(self.data_size / batch_size)
         self.gpu = gpu
+        self._upload: _Upload | None = None
         self.reset()
 
     def reset(self) -> None:
         """Go back to the start of an epoch, in a new order if the loader shuffles."""
         self.iteration = 0
+        self._next: list[Any] | None = None  # the batch on its way to the GPU
         self.index = random.permutation(self.data_size) if self.shuffle else np.arange(self.data_size)
 
     def __len__(self) -> int:
@@ -67,13 +71,27 @@ class DataLoader:
         if self.iteration >= self.max_iter:
             self.reset()
             raise StopIteration
-        rows = self._rows()
+        if not self.gpu:
+            batch = self._load()
+            self.iteration += 1
+            return batch
+        if self._upload is None:
+            self._upload = _Upload()
+        batch = self._upload.arrived(self._next or self._upload.send(self._load()))
         self.iteration += 1
+        self._next = self._upload.send(self._load()) if self.iteration < self.max_iter else None
+        return batch
+
+    def _load(self) -> tuple[Any, Any]:
+        """Return batch number `iteration` as NumPy's arrays."""
+        rows = self._rows()
         if isinstance(self.dataset, Dataset):
-            x, t = self.dataset.batch(rows)
+            batch = self.dataset.batch(rows)
         else:
-            x, t = collate([self.dataset[row] for row in rows])
-        return self._place(x), self._place(t)
+            batch = collate([self.dataset[row] for row in rows])
+        # Rows taken out of a transposed array come in its order.
+        x, t = (None if array is None else np.ascontiguousarray(array) for array in batch)
+        return x, t
 
     def next(self) -> tuple[Any, Any]:
         """Return the next batch; raises StopIteration at the end of an epoch."""
@@ -82,6 +100,7 @@ class DataLoader:
     def to_cpu(self) -> None:
         """Give NumPy's arrays from now on."""
         self.gpu = False
+        self._next = None
 
     def to_gpu(self) -> None:
         """Give CuPy's arrays from now on."""
@@ -91,12 +110,47 @@ class DataLoader:
         start = self.iteration * self.batch_size
         return self.index[start : start + self.batch_size]
 
-    def _place(self, array: np.ndarray | None) -> Any:
-        if array is None:
-            return None
-        # Rows taken out of a transposed array come in its order.
-        array = np.ascontiguousarray(array)
-        return cuda.as_cupy(array) if self.gpu else array
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy sends its batches itself.
+        return {**vars(self), "_upload": None, "_next": None}
+
+
+class _Upload:
+    """The way of batches to the GPU, beside the work that goes on there: from pinned memory, on a stream of its own."""
+
+    def __init__(self) -> None:
+        self.cupy = cuda.need_gpu("DataLoader")
+        self.stream = self.cupy.cuda.Stream(non_blocking=True)
+        self.under_way: deque[tuple[Any, list[Any]]] = deque()
+
+    def send(self, arrays: tuple[Any, ...]) -> list[Any]:
+        """Begin to copy NumPy's arrays, and return CuPy's, not to be read before `arrived`."""
+        # The memory is this thread's stream's: what that stream still has to do with it comes first.
+        try:
+            sent = [None if x is None else self.cupy.empty(x.shape, x.dtype) for x in arrays]
+        except MemoryError as error:
+            cuda.explain_out_of_memory("DataLoader", error)
+            raise
+        self.stream.wait_event(self.cupy.cuda.get_current_stream().record())
+        pinned = [self._send(x, y) for x, y in zip(arrays, sent, strict=True) if x is not None]
+        # A copy reads its pinned memory some time later, so that is kept until it has.
+        self.under_way.append((self.stream.record(), pinned))
+        if len(self.under_way) > 2:
+            self.under_way.popleft()[0].synchronize()
+        return sent
+
+    def _send(self, x: Any, y: Any) -> Any:
+        from cupyx import empty_pinned
+
+        pinned = empty_pinned(x.shape, x.dtype)
+        pinned[...] = x
+        y.set(pinned, stream=self.stream)
+        return pinned
+
+    def arrived(self, sent: list[Any]) -> tuple[Any, ...]:
+        """Let this thread's stream wait for what was sent, and return it. The program does not wait."""
+        self.cupy.cuda.get_current_stream().wait_event(self.under_way[-1][0])
+        return tuple(sent)
 
 
 class SeqDataLoader(DataLoader):

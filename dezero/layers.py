@@ -153,7 +153,7 @@ def _check_dtype(layer: str, dtype: Any) -> Any:
 def _draw_weights(shape: tuple[int, ...], fan_in: int, like: Any, dtype: Any) -> Any:
     """Draw N(0, 1 / fan_in) (LeCun et al., "Efficient BackProp", 1998) on the CPU, and put it where `like` is."""
     weights = random.normal(*shape).astype(dtype) * np.dtype(dtype).type(np.sqrt(1 / fan_in))
-    return cuda.get_array_module(like).asarray(weights)
+    return cuda.as_owned_by(like, weights)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

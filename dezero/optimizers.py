@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dezero import cuda, kernels
 from dezero.core import Parameter, Variable
 
@@ -87,14 +89,32 @@ class Optimizer:
         self.hooks.append(f)
 
     def memory(self, param: Any, *names: str) -> list[Any]:
-        """Return the arrays that the rule remembers of `param` under `names`: zeros at first, to change in place."""
+        """Return the arrays that the rule remembers of `param` under `names`: zeros at first, to change in place.
+
+        They follow the parameter to the GPU, and back.
+        """
         self._name_params([param])
         kept = self.state.setdefault(self._names[param], {})
         xp = cuda.get_array_module(param.data)
         for name in names:
             if name not in kept:
                 kept[name] = xp.zeros_like(param.data)
+            elif cuda.get_array_module(kept[name]) is not xp:
+                kept[name] = cuda.as_numpy(kept[name]) if xp is np else cuda.as_cupy(kept[name])
         return [kept[name] for name in names]
+
+    def to_cpu(self) -> None:
+        """Move what the rule remembers to the CPU; the parameters move with their model."""
+        self._move(cuda.as_numpy)
+
+    def to_gpu(self) -> None:
+        """Move what the rule remembers to the GPU; RuntimeError says what is missing where there is none."""
+        self._move(cuda.as_cupy)
+
+    def _move(self, there: Callable[[Any], Any]) -> None:
+        for kept in self.state.values():
+            for name, x in kept.items():
+                kept[name] = there(x) if cuda.is_array(x) else x
 
 
 def _with_gradient(params: list[Any]) -> list[Any]:
@@ -225,7 +245,7 @@ class ClipGrad:
 
     def __call__(self, params: list[Any]) -> None:
         # in float64: the squares of large float32 gradients overflow
-        norm = math.sqrt(sum(float((param.grad.data.astype("f8") ** 2).sum()) for param in params))
+        norm = math.sqrt(float(sum((param.grad.data.astype("f8") ** 2).sum() for param in params)))
         rate = self.max_norm / (norm + 1e-6)
         if rate < 1:
             for param in params:

@@ -1,4 +1,4 @@
-"""The one source of random numbers: initial weights, shuffles and dropout all draw from here.
+"""The one source of random numbers: initial weights, shuffles and dropout all draw from here, on a GPU by a `key`.
 
 The source is NumPy's global generator, so a program that says `np.random.seed(0)` gets the numbers it always got.
 After `dezero.seed(n)` it is a generator of the framework's own, which nothing else draws from.
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["normal", "permutation", "recording", "replaying", "seed", "uniform"]
+__all__ = ["key", "normal", "permutation", "recording", "replaying", "seed", "uniform"]
 
 _own: np.random.RandomState | None = None
 
@@ -37,7 +37,7 @@ def _source() -> Any:
 
 
 class Draws:
-    """What was drawn inside a `recording()`: where the source stood at its start, and at each `uniform` since."""
+    """What was drawn inside a `recording()`: where the source stood at its start, and at each noted draw since."""
 
     def __init__(self) -> None:
         self.start = _state()
@@ -70,8 +70,8 @@ def recording() -> Iterator[Draws]:
 def replaying(draws: Draws) -> Iterator[None]:
     """Inside the `with` block the draws are those of the `recording()`; afterwards all is as it was before.
 
-    Each `uniform` has a place of its own, so that dropout repeats its numbers even when the first time weights were
-    drawn in between.
+    Each `uniform` and `key` has a place of its own, so that dropout repeats its numbers even when the first time
+    weights were drawn in between.
 
     >>> with recording() as draws:
     ...     first = uniform(3)
@@ -110,13 +110,23 @@ def normal(*shape: int) -> np.ndarray:
 
 def uniform(*shape: int) -> np.ndarray:
     """Draw a float64 array of `shape` uniformly from [0, 1), as `np.random.rand` does."""
+    return np.asarray(_noted_source().rand(*shape))
+
+
+def key() -> int:
+    """Draw 64 bits, with which a GPU makes random numbers of its own: they follow from this source's seed, too."""
+    return int.from_bytes(_noted_source().bytes(8), "little")
+
+
+def _noted_source() -> Any:
+    """Return the source for a draw that has a place of its own in recordings and replays."""
     # A replay that draws more often than the recording did goes on from where it stands.
     place = next(_tapes.replaying[-1], None) if _tapes.replaying else None
     if place is not None:
         _go_to(place)
     for draws in _tapes.recording:
         draws.uniforms.append(_state())
-    return np.asarray(_source().rand(*shape))
+    return _source()
 
 
 def permutation(n: int) -> np.ndarray:

@@ -58,7 +58,7 @@ def load_weights(layer: Any, path: Any) -> None:
         param = params[name]
         expected = param.expected_dtype if param.data is None else param.dtype
         dtype = expected or (array.dtype if array.dtype.kind == "f" else np.float32)
-        param.data = cuda.get_array_module(param.data).asarray(array.astype(dtype))
+        param.data = cuda.as_owned_by(param.data, array.astype(dtype))
 
 
 def _npz_path(path: Any) -> str:

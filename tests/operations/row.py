@@ -11,6 +11,8 @@ straight piece has gradients of every order all the same: its gradient is linear
 
 from __future__ import annotations
 
+import functools
+import operator
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dezero import cuda
 from dezero import functions as F
 from dezero.core import Variable
 
@@ -191,26 +194,27 @@ class Result:
     second: list[Any]
 
 
-def evaluate(row: Row, sample: Sample) -> Result:
-    """Run a row in dezero, in the dtype and the arrangement of the sample's leaves."""
-    xs = [Variable(x) if row.order else x for x in sample.leaves]
+def evaluate(row: Row, sample: Sample, place: Callable[[Any], Any] = lambda x: x) -> Result:
+    """Run a row in dezero, in the dtype and the arrangement of the sample's leaves, on arrays that `place` returns."""
+    xs = [Variable(place(x)) if row.order else place(x) for x in sample.leaves]
     constants = {name: v.copy() if _is_leaf(v) else v for name, v in sample.options.items()}  # batch_norm changes some
-    ys = as_list(call(row, replace(with_leaves(sample, xs), options=constants)))
-    values = [np.asarray(y.data if isinstance(y, Variable) else y) for y in ys]
+    args = _filled(sample.args, iter(xs), place)
+    ys = as_list(row.function(*args, **{name: place(v) for name, v in constants.items()}))
+    values = [cuda.as_numpy(y) for y in ys]
     if row.order == 0:
         return Result(values, [], [])
-    cotangents = [Variable(u) for u in random_like(ys, seed=1)]
+    cotangents = [Variable(place(u)) for u in random_like(values, seed=1)]
     variables = [*xs, *cotangents]
     _dot(ys, cotangents).backward(create_graph=True)
     gradients = [x.grad for x in xs]
     for x in variables:
         x.cleargrad()
     assert None not in gradients, "an input has received no gradient"
-    slope = _dot(gradients, random_like(xs, seed=2))
+    slope = _dot(gradients, map(place, random_like(xs, seed=2)))
     if slope.creator is not None:
         slope.backward()
-    second = [np.zeros(x.shape, x.dtype) if x.grad is None else x.grad.data for x in variables]
-    return Result(values, [gx.data for gx in gradients], second)
+    second = [np.zeros(x.shape, x.dtype) if x.grad is None else cuda.as_numpy(x.grad) for x in variables]
+    return Result(values, list(map(cuda.as_numpy, gradients)), second)
 
 
 def first_gradients(row: Row, sample: Sample) -> tuple[list[Any], list[Any]]:
@@ -222,10 +226,7 @@ def first_gradients(row: Row, sample: Sample) -> tuple[list[Any], list[Any]]:
 
 
 def _dot(ys: Any, us: Any) -> Any:
-    total: Any = Variable(np.zeros((), np.float32))
-    for y, u in zip(ys, us, strict=True):
-        total = total + (y * u).sum()
-    return total
+    return functools.reduce(operator.add, [(y * u).sum() for y, u in zip(ys, us, strict=True)])
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,54 @@
+"""What tests of the GPU find in place: a device, or a stand-in for one."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from dezero import cuda
+
+
+class GPU:
+    """Where a test's arrays go, and how they come back."""
+
+    def __init__(self, cupy):
+        self.cupy = cupy
+
+    def to(self, x):
+        """NumPy's arrays, inside lists, tuples and dicts too, as CuPy's; all else as it is."""
+        if isinstance(x, np.ndarray):
+            return self.cupy.asarray(x)
+        if isinstance(x, (list, tuple)):
+            return type(x)(map(self.to, x))
+        return {name: self.to(value) for name, value in x.items()} if isinstance(x, dict) else x
+
+    def back(self, x):
+        """What `to` made, as it was."""
+        if isinstance(x, (list, tuple)):
+            return type(x)(map(self.back, x))
+        return cuda.as_numpy(x) if cuda.is_array(x) else x
+
+
+@pytest.fixture
+def simulated(monkeypatch):
+    """CuPy's stand-in, in CuPy's place: see simulated_gpu/. It yields a GPU with one device."""
+    from simulated_gpu import modules
+
+    made = modules()
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("cupy", "cupyx")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name, module in made.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    cuda.look_again()
+    yield GPU(made["cupy"])
+    cuda.look_again()
+
+
+@pytest.fixture(params=["simulated", pytest.param("cupy", marks=pytest.mark.gpu)])
+def gpu(request):
+    """Where there is a device, the test runs on it, too: `pytest -m gpu` runs these alone."""
+    if request.param == "simulated":
+        return request.getfixturevalue("simulated")
+    if not cuda.gpu_enable:
+        pytest.skip(f"needs a GPU: {cuda.find_gpu()[1]}")
+    return GPU(cuda.cupy)
