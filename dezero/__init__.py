@@ -32,6 +32,7 @@ __all__ = [
     "DataLoader",
     "Dataset",
     "Function",
+    "GradScaler",
     "Layer",
     "Model",
     "Parameter",
@@ -40,6 +41,7 @@ __all__ = [
     "anomaly",
     "as_array",
     "as_variable",
+    "autocast",
     "checkpoint",
     "core",
     "core_simple",
@@ -79,13 +81,15 @@ __all__ = [
 _LATER = {
     "DataLoader": "dataloaders",
     "Dataset": "datasets",
+    "GradScaler": "precision",
     "SeqDataLoader": "dataloaders",
+    "autocast": "precision",
     "detect_anomaly": "anomaly",
     "graph": "drawing",
 }
 _MODULES_LATER = {
-    *("anomaly", "core_simple", "dataloaders", "datasets", "download", "drawing", "files", "layout", "serializers"),
-    *("testing", "transforms", "utils"),
+    *("anomaly", "core_simple", "dataloaders", "datasets", "download", "drawing", "files", "layout", "precision"),
+    *("serializers", "testing", "transforms", "utils"),
 }
 
 if TYPE_CHECKING:
@@ -94,6 +98,7 @@ if TYPE_CHECKING:
     from dezero.dataloaders import DataLoader, SeqDataLoader
     from dezero.datasets import Dataset
     from dezero.drawing import graph
+    from dezero.precision import GradScaler, autocast
 else:
 
     def __getattr__(name: str) -> Any:

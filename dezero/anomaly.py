@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dezero import cuda
-from dezero.core import Variable, as_array, mode
+from dezero.core import Variable, as_array, is_floating, mode
 
 __all__ = ["detect_anomaly"]
 
@@ -123,7 +123,7 @@ def _check_handed_in(node: Any, inputs: Sequence[Variable], y: Any, line: str) -
 def _all(x: Any, test: str, wanted: bool = True) -> bool:
     """Say whether the test, NumPy's function of this name, gives `wanted` everywhere; only floats can fail it."""
     x = as_array(x)
-    if not cuda.is_array(x) or x.dtype.kind != "f":
+    if not cuda.is_array(x) or not is_floating(x.dtype):
         return True
     return bool((getattr(cuda.get_array_module(x), test)(x) == wanted).all())
 

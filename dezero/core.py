@@ -220,6 +220,8 @@ class Variable:
         return {**vars(self), "creator": None, "generation": 0, "_made_in": None, "_hooks": None}
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if cuda.get_array_module(self.data) is not np:
+            raise TypeError("np.asarray: this Variable is on a GPU; dezero.cuda.as_numpy(v) copies it")
         return np.asarray(self.data, dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -1309,6 +1311,8 @@ def as_ints(operation: str, what: str, x: Any) -> tuple[int, ...]:
     """Return a shape, or axes, as a tuple of ints. Raises TypeError when it is anything else."""
     if type(x) is tuple and {*map(type, x)} == {int}:
         return x  # nearly always: looked at without a call in Python for each
+    if cuda.is_array(x):
+        x = cuda.as_numpy(x)
     try:
         ints = (x,) if is_int(x) else tuple(x)
     except TypeError:
@@ -1386,6 +1390,10 @@ class GetItem(Function):
 
     def forward(self, x: Any) -> Any:
         self.x_shape = x.shape
+        if isinstance(x, ndarray):
+            for part in self.slices if isinstance(self.slices, tuple) else (self.slices,):
+                if cuda.is_array(part):  # NumPy's arrays may index CuPy's, which copies them there, and no other way
+                    cuda.check_same_device(f"{self.operation}: x and its index", [x, part])
         return x[self.slices]
 
     def backward(self, gy: Variable) -> Any:
@@ -1402,12 +1410,10 @@ class GetItemGrad(Function):
         self.in_shape = in_shape
 
     def forward(self, gy: Any) -> Any:
-        xp = cuda.get_array_module(gy)
-        gx = xp.zeros(self.in_shape, gy.dtype)
-        if _takes_each_once(self.slices):
-            gx[self.slices] = gy
-        else:
-            xp.add.at(gx, self.slices, gy)
+        if not _takes_each_once(self.slices):
+            return kernels.for_array(gy).add_at(self.in_shape, self.slices, gy)
+        gx = cuda.get_array_module(gy).zeros(self.in_shape, gy.dtype)
+        gx[self.slices] = gy
         return gx
 
     def backward(self, ggx: Variable) -> Any:

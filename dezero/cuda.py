@@ -222,9 +222,9 @@ def explain_out_of_memory(operation: str, error: MemoryError) -> None:
 
     NumPy's says as much itself.
     """
-    if type(error).__module__.partition(".")[0] != "cupy":
+    cupy = sys.modules.get("cupy")
+    if cupy is None or not isinstance(error, cupy.cuda.memory.OutOfMemoryError):
         return
-    cupy = sys.modules["cupy"]
     pool = cupy.get_default_memory_pool()
     free, total = cupy.cuda.Device().mem_info
     asked = re.search(r"allocating ([\d,]+) bytes", str(error))

@@ -28,6 +28,7 @@ from dezero.core import (
     as_variable,
     astype,
     backpropagate,
+    is_floating,
     mode,
     next_number,
     nodes_behind,
@@ -128,12 +129,12 @@ def _start(operation: str, y: Variable, gy: Any) -> Variable:
     if y.dtype.kind == "c":
         raise TypeError(f"{operation}: gradients of complex numbers are not supported; use real and imaginary parts")
     if gy is None:
-        dtype = y.dtype if y.dtype.kind == "f" else np.float64
+        dtype = y.dtype if is_floating(y.dtype) else np.float64
         return Variable(cuda.get_array_module(y.data).ones(y.shape, dtype))
     gy = as_variable(gy)
     if gy.shape != y.shape:
         raise ValueError(f"{operation}: an output has shape {y.shape} but its weights {gy.shape}")
-    return astype(gy, y.dtype) if gy.dtype != y.dtype and y.dtype.kind == "f" else gy
+    return astype(gy, y.dtype) if gy.dtype != y.dtype and is_floating(y.dtype) else gy
 
 
 def _variables(what: str, given: Any) -> list[Variable]:
@@ -157,6 +158,8 @@ def _describe(x: Variable) -> str:
 
 class _Alias(Function):
     """The same array under another Variable: an argument that f can be derived in, whatever lies behind it."""
+
+    precision = "any"
 
     def forward(self, x: Any) -> Any:
         return x
@@ -203,7 +206,7 @@ def _gradients_or_zeros(
 
 
 def _zeros(x: Variable) -> Variable:
-    dtype = x.dtype if x.dtype.kind == "f" else np.float64
+    dtype = x.dtype if is_floating(x.dtype) else np.float64
     return Variable(cuda.get_array_module(x.data).zeros(x.shape, dtype))
 
 
@@ -391,13 +394,15 @@ def _causes(outputs: Sequence[Variable], start: int) -> list[Variable]:
 class Checkpoint(Function):
     """f(*xs) as one node; its inputs are all that f's outputs were computed from, its backward calls f again."""
 
+    precision = "any"
+
     def __init__(
         self, f: Callable[..., Any], xs: Sequence[Any], ys: Sequence[Variable], train: bool, draws: Any
     ) -> None:
         self.f = f
         self.xs = xs
         self.arrays: Any = tuple(y.data for y in ys)
-        self.train, self.draws = train, draws
+        self.train, self.autocast, self.draws = train, Config.autocast, draws
 
     def forward(self, *causes: Any) -> Any:
         arrays, self.arrays = self.arrays, None
@@ -418,6 +423,7 @@ class Checkpoint(Function):
             mode("backward_pass", None),
             mode("recomputing", True),
             mode("train", self.train),
+            mode("autocast", self.autocast),
             random.replaying(self.draws),
         ):
             return _variables("checkpoint: the outputs of f", self.f(*self.xs))

@@ -87,6 +87,7 @@ def sigmoid_simple(x: Any) -> Variable:
 
 class ReLU(Function):
     operation = "relu"
+    precision = "any"
 
     def forward(self, x: Any) -> Any:
         return kernels.for_array(x).relu(x)
@@ -121,6 +122,7 @@ def relu(x: Any) -> Variable:
 
 class LeakyReLU(Function):
     operation = "leaky_relu"
+    precision = "any"
 
     def __init__(self, slope: float) -> None:
         self.slope = check_number("leaky_relu", "slope", slope)
@@ -256,8 +258,9 @@ class Softmax(Function):
     def forward(self, x: Any) -> Any:
         self.axis = check_axis(self.operation, x, self.axis)
         xp = cuda.get_array_module(x)
-        # less the largest: exp of a large x overflows
-        y = xp.exp(x - x.max(axis=self.axis, keepdims=True, initial=-np.inf))
+        if not x.size:
+            return x.copy()
+        y = xp.exp(x - x.max(axis=self.axis, keepdims=True))  # less the largest: exp of a large x overflows
         return y / y.sum(axis=self.axis, keepdims=True)
 
     def backward(self, gy: Variable) -> Any:

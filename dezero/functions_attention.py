@@ -20,6 +20,8 @@ __all__ = ["embed_id", "embedding", "one_hot", "scaled_dot_product_attention"]
 class Embedding(Function):
     """y = W[ids]."""
 
+    precision = "any"
+
     def __init__(self, ids: Any) -> None:
         self.ids = ids
 
@@ -89,7 +91,7 @@ def one_hot(x: Any, num_classes: int | None = None, dtype: Any = np.float32) -> 
     """
     ids = as_indices("one_hot: ids", x)
     if num_classes is None:
-        num_classes = int(ids.max(initial=0 if ids.size else -1)) + 1
+        num_classes = int(ids.max()) + 1 if ids.size else 0
     if not is_int(num_classes) or num_classes < 0:
         raise ValueError(f"one_hot: num_classes must be an int of at least 0, or None, got {num_classes!r}")
     check_range(ValueError, "one_hot: ids", ids, num_classes)
@@ -137,7 +139,7 @@ def scaled_dot_product_attention(
         weights = softmax(scores, axis=-1)
     else:
         # The lowest finite number instead of minus infinity: a row of those alone has a softmax, which is then dropped.
-        lowest = float(np.finfo(scores.dtype).min) / 2
+        lowest = float(np.finfo(scores.dtype if scores.dtype.kind == "f" else np.float32).min) / 2
         weights = where(keep, softmax(where(keep, scores, lowest), axis=-1), 0.0)
     return matmul(dropout(weights, dropout_p) if dropout_p else weights, value)
 
@@ -182,4 +184,6 @@ def _apply_mask(scores: Variable, mask: Variable) -> tuple[Variable, Any]:
             f"to the scores, got {mask.dtype}"
         )
     allowed = mask.data != -np.inf
-    return scores + astype(where(allowed, mask, 0.0), scores.dtype), allowed
+    added = where(allowed, mask, 0.0)
+    # A half would make infinity of -1e9, and NaN of a row of those: then the sum is taken in the mask's type.
+    return scores + (added if scores.dtype.itemsize < 4 else astype(added, scores.dtype)), allowed

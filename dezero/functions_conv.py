@@ -128,6 +128,8 @@ def check_images(operation: str, x: Any, axes: str = "N, C, H, W") -> None:
 
 
 class Im2col(Function):
+    precision = "any"
+
     def __init__(self, kernel_size: Any, stride: Any, pad: Any, to_matrix: bool, dilation: Any = 1) -> None:
         self.window = Window.check("im2col", kernel_size, stride, pad, dilation)
         self.to_matrix = to_matrix
@@ -235,6 +237,8 @@ def _to_matrix(col: Any) -> Any:
 
 
 class Conv2d(Function):
+    precision = "half"
+
     def __init__(self, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: Any = 1) -> None:
         self.stride = check_pair("conv2d", "stride", stride, at_least=1)
         self.pad = check_pair("conv2d", "pad", pad, at_least=0)
@@ -361,6 +365,8 @@ def conv1d(
 
 
 class Deconv2d(Function):
+    precision = "half"
+
     def __init__(self, stride: Any = 1, pad: Any = 0, outsize: Any = None, dilation: Any = 1, groups: Any = 1) -> None:
         self.stride = check_pair("deconv2d", "stride", stride, at_least=1)
         self.pad = check_pair("deconv2d", "pad", pad, at_least=0)
@@ -434,6 +440,7 @@ class Conv2DGradW(Function):
     """
 
     operation = "conv2d_grad_w"
+    precision = "half"
 
     def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: Any = 1) -> None:
         self.window = Window.check("conv2d_grad_w", kernel_size, stride, pad, dilation)
@@ -522,6 +529,8 @@ PoolingWindow = tuple[Pair, Pair, Pair]  # kernel_size, stride, pad: there is no
 
 
 class Pooling(Function):
+    precision = "any"
+
     def __init__(self, kernel_size: Any, stride: Any = 1, pad: Any = 0) -> None:
         self.window = _pooling_window("pooling", kernel_size, stride, pad)
 

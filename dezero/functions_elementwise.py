@@ -372,6 +372,8 @@ def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
 
 
 class Sign(Elementwise):
+    precision = "any"
+
     def backward(self, gy: Variable) -> Any:
         return cuda.get_array_module(gy.data).zeros_like(gy.data)
 
@@ -386,6 +388,8 @@ def sign(x: Any) -> Variable:
 
 
 class Clip(Function):
+    precision = "any"
+
     def __init__(self, x_min: Any, x_max: Any) -> None:
         if isinstance(x_min, Variable) or isinstance(x_max, Variable):
             raise TypeError("clip: x_min and x_max receive no gradient; give numbers or arrays, not Variables")
@@ -415,6 +419,8 @@ def clip(x: Any, x_min: Any, x_max: Any) -> Variable:
 
 
 class Maximum(Function):
+    precision = "any"
+
     def forward(self, x0: Any, x1: Any) -> Any:
         check_broadcast(self.operation, x0, x1)
         return cuda.get_array_module(x0).maximum(x0, x1)
@@ -452,6 +458,8 @@ def minimum(x0: Any, x1: Any) -> Variable:
 
 
 class Where(Function):
+    precision = "any"
+
     def __init__(self, condition: Any) -> None:
         self.condition = np.asarray(condition) if isinstance(condition, (bool, np.bool_)) else cuda.plain(condition)
         if not cuda.is_array(self.condition) or self.condition.dtype.kind != "b":
@@ -462,7 +470,11 @@ class Where(Function):
         check_broadcast(self.operation, x0, x1)
         check_broadcast("where: condition and x0", self.condition, x0)
         check_broadcast("where: condition and x1", self.condition, x1)
-        return cuda.get_array_module(x0).where(self.condition, x0, x1)
+        xp = cuda.get_array_module(x0)
+        if self.condition.ndim == 0:
+            return xp.where(xp.asarray(self.condition), x0, x1)
+        cuda.check_same_device("where: x0, x1 and condition", [x0, x1, self.condition])
+        return xp.where(self.condition, x0, x1)
 
     def backward(self, gy: Variable) -> Any:
         x0, x1 = self.inputs

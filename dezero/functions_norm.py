@@ -6,6 +6,8 @@ import builtins
 import math
 from typing import Any
 
+import numpy as np
+
 from dezero import cuda, kernels, random
 from dezero.core import (
     Config,
@@ -16,6 +18,7 @@ from dezero.core import (
     as_operand,
     as_python_number,
     check_number,
+    is_floating,
     is_int,
     reshape,
 )
@@ -262,5 +265,13 @@ def dropout(x: Any, dropout_ratio: float = 0.5) -> Variable:
     operand = as_operand("dropout", x)
     if not Config.train:
         return operand if operand is x else Variable(operand.data)
-    keep = cuda.get_array_module(operand).asarray(random.uniform(*operand.shape) > dropout_ratio)
-    return operand * (keep.astype(operand.dtype) * (1 / (1 - dropout_ratio) if dropout_ratio < 1 else 0.0))
+    return operand * _dropout_mask(operand.data, dropout_ratio)
+
+
+def _dropout_mask(x: Any, ratio: float) -> Any:
+    """1 / (1 - ratio) where an element of x is kept, 0 where it is dropped."""
+    scale = 1 / (1 - ratio) if ratio < 1 else 0.0
+    if isinstance(x, np.ndarray):
+        return (random.uniform(*x.shape) > ratio).astype(x.dtype) * scale
+    dtype = x.dtype if is_floating(x.dtype) else np.dtype(np.float64)
+    return kernels.for_array(x).dropout_mask(x.shape, dtype, ratio, scale, random.key())

@@ -23,6 +23,8 @@ __all__ = [
 
 
 class Linear(Function):
+    precision = "half"
+
     def forward(self, x: Any, W: Any, b: Any) -> Any:
         if W.ndim != 2:
             raise ValueError(f"linear: W must have shape (in, out), got {W.shape}")
@@ -105,6 +107,8 @@ class Einsum(Function):
 
     Its derivative in one operand is another: gy and the other operands in, that operand's letters out.
     """
+
+    precision = "half"
 
     def __init__(self, labels: Sequence[str], out: str) -> None:
         self.labels = labels

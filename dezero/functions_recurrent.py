@@ -23,6 +23,7 @@ class LSTMStep(Function):
     """
 
     operation = "lstm"
+    precision = "half"
 
     def forward(self, x: Any, h: Any, c: Any, *weights: Any) -> Any:
         kernel = kernels.for_array(x)

@@ -329,6 +329,8 @@ def logsumexp_array(x: Any, axis: Any = 1) -> Any:
 
 def _largest(x: Any, axis: Any) -> Any:
     """The largest element over `axis`, kept; 0 where that is infinite, as inf - inf is not a number."""
+    if not x.size:
+        return x.sum(axis=axis, keepdims=True)
     xp = cuda.get_array_module(x)
-    largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
+    largest = x.max(axis=axis, keepdims=True)
     return xp.where(xp.isfinite(largest), largest, x.dtype.type(0))

@@ -143,6 +143,8 @@ def _axes(operation: str, x: Variable, axis: Any) -> tuple[int, ...]:
 
 
 class Concat(Function):
+    precision = "any"
+
     def __init__(self, axis: int) -> None:
         self.axis = axis
 
@@ -211,6 +213,8 @@ def _check_concat(xs: Sequence[Any], axis: Any) -> None:
 
 
 class Split(Function):
+    precision = "any"
+
     def __init__(self, boundaries: Sequence[int], axis: int) -> None:
         self.boundaries = boundaries
         self.axis = axis
@@ -341,6 +345,8 @@ def check_range(error: type[Exception], what: str, ids: Any, size: int, lowest: 
 
 
 class Pad(Function):
+    precision = "any"
+
     def __init__(self, widths: Sequence[tuple[int, int]], constant_values: Any) -> None:
         self.widths = widths
         self.constant_values = constant_values

@@ -433,7 +433,7 @@ class BatchNorm(Layer):
     """Normalise each channel over the batch, (N, C) or (N, C, H, W). See `functions.batch_norm`.
 
     gamma and beta are learned; avg_mean and avg_var, the running statistics that `test_mode()` uses, are buffers. All
-    four (C,) are made at the first call, of x's dtype.
+    four (C,) are made at the first call, of x's dtype, float32 at least.
 
     >>> bn = BatchNorm()
     >>> y = bn(np.array([[1.0], [3.0]]))
@@ -455,9 +455,11 @@ class BatchNorm(Layer):
         if x.ndim not in (2, 4):
             raise ValueError(f"BatchNorm: x must have shape (N, C) or (N, C, H, W), got {x.shape}")
         xp = cuda.get_array_module(x.data)
+        # Statistics of many halves want more digits than a half has.
+        dtype = x.dtype if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else np.float32
         for param, value in ((self.avg_mean, 0), (self.avg_var, 1), (self.gamma, 1), (self.beta, 0)):
             if param.data is None:
-                param.data = xp.full(x.shape[1], value, x.dtype if x.dtype.kind == "f" else np.float32)
+                param.data = xp.full(x.shape[1], value, dtype)
 
     def forward(self, x: Any) -> Variable:
         x = as_operand("BatchNorm", x)

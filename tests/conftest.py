@@ -39,6 +39,7 @@ def simulated(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     for name, module in made.items():
         monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, "cudnn", None)  # a real cuDNN would take a simulated address for a device's
     cuda.look_again()
     yield GPU(made["cupy"])
     cuda.look_again()

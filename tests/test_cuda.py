@@ -59,7 +59,7 @@ def test_without_cupy_there_is_no_gpu(no_cupy):
 
 
 def test_without_cupy_as_cupy_names_the_extra(no_cupy):
-    with pytest.raises(RuntimeError, match=r"as_cupy: CuPy is not installed: pip install 'dezero\[gpu13\]' for CUDA 13"):
+    with pytest.raises(RuntimeError, match=r"as_cupy: CuPy is not installed: pip install 'dezero\[gpu13\]'"):
         cuda.as_cupy(np.ones(2))
 
 
@@ -187,10 +187,3 @@ def test_arrays_move_there_and_back(cupy):
 def test_mixing_devices_names_the_operation_the_arguments_and_the_way_out(cupy, f, message):
     with pytest.raises(TypeError, match=message + ".*to_gpu.*to_cpu"):
         f(Variable(FakeArray(np.ones((2, 2)))), Variable(np.ones((2, 2))))
-
-
-def test_convolution_on_a_device_without_kernels_says_so(cupy):
-    from dezero import kernels
-
-    with pytest.raises(NotImplementedError, match="no backend for CuPy arrays"):
-        _ = kernels.for_array(FakeArray(np.ones((1, 1, 2, 2)))).conv2d

@@ -1,5 +1,8 @@
 """Batches: their order and draws, their arrays, and the two ways of building them held equal."""
 
+import copy
+import sys
+
 import numpy as np
 import pytest
 
@@ -204,26 +207,66 @@ def test_refusals():
         next(DataLoader([(np.zeros(3), 0), (np.zeros(2), 1)], 2))
 
 
-def test_batches_go_where_they_are_sent(monkeypatch):
-    sent = []
-    monkeypatch.setattr(cuda, "as_cupy", lambda array: sent.append(array) or "on the GPU")
-    loader = DataLoader(Ten(), 3, gpu=True)
-    assert next(loader) == ("on the GPU", "on the GPU")
-    assert [array.shape for array in sent] == [(3, 2), (3,)]
+def test_batches_go_where_they_are_sent(gpu):
+    loader = DataLoader(Ten(), 3, shuffle=False, gpu=True)
+    x, t = next(loader)
+    assert isinstance(x, gpu.cupy.ndarray)
+    assert isinstance(t, gpu.cupy.ndarray)
     loader.to_cpu()
-    assert isinstance(next(loader)[0], np.ndarray)
+    x, t = next(loader)
+    assert isinstance(x, np.ndarray)
+    np.testing.assert_array_equal(t, [3, 4, 5])
     loader.to_gpu()
-    assert next(loader) == ("on the GPU", "on the GPU")
+    np.testing.assert_array_equal(gpu.back(next(loader)[1]), [6, 7, 8])
     sequence = SeqDataLoader([(1.0, None), (2.0, None)], 2, gpu=True)
-    assert next(sequence) == ("on the GPU", None)
+    assert next(sequence)[1] is None
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not cuda.gpu_enable, reason="no CuPy, or no device")
-def test_batches_on_the_gpu():
-    for x, t in DataLoader(Ten(), 4, gpu=True):
-        assert isinstance(x, cuda.cupy.ndarray)
-        np.testing.assert_array_equal(cuda.as_numpy(x)[:, 0], 2 * cuda.as_numpy(t))
+def test_batches_on_the_gpu_are_those_of_the_cpu(gpu):
+    for _ in range(2):  # epochs; kept whole, so that a batch whose memory went to the next would show
+        np.random.seed(0)
+        wanted = [list(loader) for loader in (DataLoader(Ten(), 4), SeqDataLoader(Ten(), 3))]
+        np.random.seed(0)
+        found = [list(loader) for loader in (DataLoader(Ten(), 4, gpu=True), SeqDataLoader(Ten(), 3, gpu=True))]
+        for batches, others in zip(found, wanted, strict=True):
+            assert len(batches) == len(others)
+            for batch, other in zip(batches, others, strict=True):
+                for y, z in zip(gpu.back(batch), other, strict=True):
+                    assert (y.dtype, y.flags.c_contiguous) == (z.dtype, True)
+                    np.testing.assert_array_equal(y, z)
+
+
+def test_a_loop_left_part_way_starts_over_on_the_gpu(gpu):
+    loader = DataLoader(Ten(), 4, shuffle=False, gpu=True)
+    next(iter(loader))
+    assert [gpu.back(t).tolist() for _, t in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+def test_the_next_batch_is_on_its_way_before_this_one_is_asked_for(gpu):
+    loaded = []
+
+    class Watched(Ten):
+        def batch(self, rows):
+            loaded.append(len(rows))
+            return super().batch(rows)
+
+    batches = iter(DataLoader(Watched(), 4, gpu=True))
+    assert [(next(batches), len(loaded))[1] for _ in range(3)] == [2, 3, 3]
+
+
+def test_a_loader_with_a_batch_on_its_way_can_be_copied(gpu):
+    loader = DataLoader(Ten(), 4, shuffle=False, gpu=True)
+    next(loader)
+    twin = copy.deepcopy(loader)
+    assert [gpu.back(next(one)[1]).tolist() for one in (loader, twin)] == [[4, 5, 6, 7]] * 2
+
+
+def test_without_a_gpu_the_first_batch_says_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    cuda.look_again()
+    with pytest.raises(RuntimeError, match="DataLoader: CuPy is not installed: pip install"):
+        next(DataLoader(Ten(), 3, gpu=True))
+    cuda.look_again()
 
 
 @pytest.mark.parametrize("items", [np.ones((4, 3)), ["ab", "cd"], [1, 2]])

@@ -28,7 +28,9 @@ def words(text):
 # From the ground up: a module imports only those that stand before it.
 ORDER = words("""
     cuda files random core_simple
-    kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference kernels.gpu
+    kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference
+    kernels.gpu.launch kernels.gpu.windows kernels.gpu.cudnn kernels.gpu.conv kernels.gpu.pool kernels.gpu.norm
+    kernels.gpu.elementwise kernels.gpu.classes kernels.gpu.rows kernels.gpu.update kernels.gpu.draws kernels.gpu
     kernels.blocked.layout kernels.blocked.activation kernels.blocked.winograd kernels.blocked.conv kernels.blocked.norm
     kernels.blocked.pool kernels.blocked.rows kernels.blocked.update kernels.blocked
     kernels.compiled.compile kernels.compiled.simd kernels.compiled.layout kernels.compiled.product
@@ -36,8 +38,8 @@ ORDER = words("""
     kernels.compiled.pool kernels.compiled.rows kernels.compiled kernels core
     functions_elementwise functions_shape functions_product functions_reduction functions_activation functions_norm
     functions_recurrent functions_attention functions_conv functions_resize functions_loss functions
-    derivatives anomaly serializers download layout drawing
-    testing transforms datasets dataloaders optimizers layers models utils
+    derivatives anomaly precision serializers download layout drawing
+    testing transforms datasets dataloaders optimizers layers models utils gpu_report
 """)
 
 
@@ -64,15 +66,15 @@ NAMES = words("""
     Variable Parameter Function Config using_config no_grad test_mode as_array as_variable setup_variable Layer Model
     Dataset DataLoader SeqDataLoader __version__ is_simple_core
     core core_simple functions functions_conv layers models optimizers datasets dataloaders transforms utils cuda
-    serializers testing seed detect_anomaly graph checkpoint grad hessian hvp jacobian jvp vjp
-    anomaly derivatives download drawing files kernels layout random
+    serializers testing seed detect_anomaly autocast GradScaler graph checkpoint grad hessian hvp jacobian jvp vjp
+    anomaly derivatives download drawing files kernels layout precision random
 """)
 ELSEWHERE = words("tqdm matplotlib PIL cupy numba torch scipy urllib.request http.client IPython")
 
 # What `import dezero` leaves to the moment when it is asked for, and what these would bring along.
 LATER = words("""
     dezero.anomaly dezero.core_simple dezero.dataloaders dezero.datasets dezero.download dezero.drawing dezero.layout
-    dezero.testing dezero.transforms dezero.utils gzip hashlib html dataclasses urllib.parse
+    dezero.precision dezero.testing dezero.transforms dezero.utils gzip hashlib html dataclasses urllib.parse
 """)
 
 QUESTIONS = f"""

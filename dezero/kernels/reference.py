@@ -15,7 +15,7 @@ Sizes: x (N, C, H, W), W (OC, C / groups, KH, KW), y and gy (N, OC, OH, OW). `ke
 Source of the idea: Chellapilla, Puri and Simard, "High performance convolutional neural networks for document
 processing", 2006.
 
-The kernels below convolution and pooling take CuPy's arrays as well: see device.py.
+The kernels below convolution and pooling take CuPy's arrays as well: see gpu/.
 """
 
 from __future__ import annotations
@@ -325,6 +325,13 @@ def softmax_cross_entropy_grad(log_p: Any, t: Any, gy: Any) -> Any:
     gx = xp.exp(log_p)
     gx[xp.arange(len(gx)), t] -= 1
     return gx * (gy / len(gx))
+
+
+def add_at(shape: tuple[int, ...], slices: Any, gy: Any) -> Any:
+    """Zeros of `shape` to which gy is added at [slices], any index; an element named twice gets both."""
+    gx = np.zeros(shape, gy.dtype)
+    np.add.at(gx, slices, gy)
+    return gx
 
 
 def add_rows(shape: tuple[int, ...], rows: Any, gy: Any) -> Any:

@@ -41,12 +41,13 @@ from dezero.kernels.blocked.rows import (
     softmax_cross_entropy_grad,
 )
 from dezero.kernels.blocked.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
-from dezero.kernels.reference import col2im, copy, gates, gates_grad_x, im2col, linear, tanh
+from dezero.kernels.reference import add_at, col2im, copy, gates, gates_grad_x, im2col, linear, tanh
 
 __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "add_at",
     "add_rows",
     "average_pool",
     "average_pool_grad",

@@ -38,12 +38,13 @@ from dezero.kernels.compiled.norm import (
 from dezero.kernels.compiled.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
 from dezero.kernels.compiled.product import gates, gates_grad_w, gates_grad_x, linear
 from dezero.kernels.compiled.rows import add_rows
-from dezero.kernels.reference import col2im, im2col
+from dezero.kernels.reference import add_at, col2im, im2col
 
 __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "add_at",
     "add_rows",
     "average_pool",
     "average_pool_grad",

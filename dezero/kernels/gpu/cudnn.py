@@ -1,0 +1,441 @@
+"""Convolution by cuDNN, NVIDIA's own library, through nvidia-cudnn-frontend. Nothing outside this file knows of it.
+
+A convolution is put to cuDNN as a graph of one node. Of what the library can do for that graph, its heuristics first,
+a plan is the first that keeps to the settings; finding it takes milliseconds, so plans are kept by everything that
+they depend on, a `_Case`. To run one takes pointers, a workspace from CuPy's pool, and a handle, of this thread and
+device, set to CuPy's current stream.
+
+Not every convolution has a plan (integers, empty arrays, bfloat16 on a device from before it), and not everybody has
+the library. `conv2d`, `deconv2d` and `conv2d_grad_w` return None then, which says: do it in another way.
+
+    allow_tf32     without it, no plan for float32 that rounds its factors to fewer digits
+    deterministic  with it, no plan whose sums are added in whatever order threads come by
+
+The bias is added to what comes out, in one more pass: with a bias in the graph there are other plans to choose from,
+and fewer, so that a convolution with a bias and one without could differ in their last digits.
+
+The environment variable DEZERO_CUDNN=0 turns the library off. How the frontend's graphs are built is in NVIDIA's
+documentation of it: https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import importlib
+import math
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+from dezero import cuda
+from dezero.kernels.sizes import conv_outsize
+
+Pair = tuple[int, int]
+
+PLANS_KEPT = 512
+_OLDEST = 90000  # libcudnn 9.0, as its own number of its version
+_ALIGNMENT = 16  # bytes: what plans are made for, unless they are told of less
+_LARGEST = 2**31  # elements: not all plans count beyond
+_WORKSPACE = 2**30  # bytes: a plan may always ask for as much
+
+# By the name of a dtype: cuDNN's names for it, and for what it is multiplied and added in.
+_TYPES = {
+    "float16": ("HALF", "FLOAT"),
+    "bfloat16": ("BFLOAT16", "FLOAT"),
+    "float32": ("FLOAT", "FLOAT"),
+    "float64": ("DOUBLE", "DOUBLE"),
+}
+
+
+def status() -> tuple[bool, str]:
+    """Say whether cuDNN can be used, and in one line which version, or why not. Worked out once for each CuPy."""
+    library, line = _found()
+    return library is not None, line
+
+
+def reset() -> None:
+    """Forget the library and all plans; the next call looks for it again."""
+    _find.cache_clear()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The kernels: those of `reference`, or None
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
+    """y[n, oc] = sum over the c of oc's group of x[n, c] correlated with W[oc, c], plus b[oc]; None without a plan."""
+    shape = (len(x), len(W), *_outsizes(x.shape, W.shape, stride, pad, dilation))
+    return _add_bias(_convolve("fprop", x, W, shape, stride, pad, dilation), b)
+
+
+def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dilation: Pair, groups: int) -> Any:
+    """conv2d backward in x: x (N, C, H, W), W (C, OC / groups, KH, KW) -> (N, OC, *outsize); None without a plan."""
+    shape = (len(x), W.shape[1] * groups, *outsize)
+    return _add_bias(_convolve("dgrad", x, W, shape, stride, pad, dilation), b)
+
+
+def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
+    """conv2d backward in W: x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C / groups, KH, KW); None without a plan."""
+    shape = (gy.shape[1], x.shape[1] // groups, *kernel_size)
+    return _convolve("wgrad", x, gy, shape, stride, pad, dilation)
+
+
+def _add_bias(y: Any, b: Any) -> Any:
+    if y is not None and b is not None:
+        y += b[:, None, None]
+    return y
+
+
+def _outsizes(image: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair) -> Pair:
+    height, width = map(conv_outsize, image[2:], kernel[2:], stride, pad, dilation)
+    return height, width
+
+
+def _convolve(
+    kind: str, first: Any, second: Any, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair
+) -> Any:
+    """Return the array of `shape`, in C order, that a plan makes of two arrays; None where none does."""
+    library, _ = _found()
+    device = first.device
+    if library is None or first.dtype != second.dtype or second.data.device_id != device.id:
+        return None
+    with device:
+        first, first_is_last = _as_it_lies(first)
+        second, second_is_last = _as_it_lies(second)
+        case = _Case(
+            kind,
+            first.shape,
+            second.shape,
+            shape,
+            first_is_last,
+            second_is_last,
+            first.dtype,
+            stride,
+            pad,
+            dilation,
+            cuda.allow_tf32,
+            cuda.deterministic,
+            device.id,
+        )
+        plan = library.plan(case)
+        return None if plan is None else library.run(case, plan, first, second)
+
+
+def _as_it_lies(x: Any) -> tuple[Any, bool]:
+    """Return `x`, copied where a plan could not read it, and whether its channels lie last in memory."""
+    if x.data.ptr % _ALIGNMENT == 0:
+        if x.flags.c_contiguous:
+            return x, False
+        if _lies_channels_last(x):
+            return x, True
+    return x.copy(order="C"), False
+
+
+def _lies_channels_last(x: Any) -> bool:
+    """Say whether x (N, C, H, W) is a view of an array (N, H, W, C) in C order.
+
+    >>> import numpy as np
+    >>> _lies_channels_last(np.zeros((2, 5, 5, 3)).transpose(0, 3, 1, 2))
+    True
+    """
+    return bool(x.transpose(0, 2, 3, 1).flags.c_contiguous)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Plans
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class _Case(NamedTuple):
+    """All that a plan depends on: two arrays and what is made of them, by a convolution or one of its gradients.
+
+    fprop  x, W -> y        dgrad  gy, W -> gx        wgrad  x, gy -> gW
+    """
+
+    kind: str
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    result: tuple[int, ...]
+    first_is_last: bool
+    second_is_last: bool
+    dtype: Any
+    stride: Pair
+    pad: Pair
+    dilation: Pair
+    allow_tf32: bool
+    deterministic: bool
+    device: int
+
+
+class _Plan(NamedTuple):
+    """A graph that can be run, the bytes of workspace that it needs, and the lock under which it is run."""
+
+    graph: Any
+    workspace: int
+    lock: Any
+
+
+_NAMES = {"fprop": ("image", "weight"), "dgrad": ("loss", "filter"), "wgrad": ("image", "loss")}
+_FIRST, _SECOND, _RESULT = 1, 2, 3  # the tensors of a graph
+
+
+def _can_have_a_plan(case: _Case) -> bool:
+    """Say whether a graph of this case would mean what `reference` means by it."""
+    if case.kind == "fprop":
+        image, kernel, y = case.first, case.second, case.result
+    elif case.kind == "dgrad":
+        image, kernel, y = case.result, case.second, case.first
+    else:
+        image, kernel, y = case.first, case.result, case.second
+    shapes = image, kernel, y
+    return (
+        case.dtype.name in _TYPES
+        and all(min(shape) > 0 and math.prod(shape) < _LARGEST for shape in shapes)
+        and y[2:] == _outsizes(image, kernel, case.stride, case.pad, case.dilation)
+    )
+
+
+def _graph(cudnn: Any, case: _Case, handle: Any) -> Any:
+    """The graph of a case: two tensors, one node, its result."""
+    kind, accumulated = (getattr(cudnn.data_type, name) for name in _TYPES[case.dtype.name])
+    graph = cudnn.pygraph(
+        io_data_type=kind, intermediate_data_type=accumulated, compute_data_type=accumulated, handle=handle
+    )
+    names = _NAMES[case.kind]
+    tensors = {}
+    for name, uid, shape, is_last in (
+        (names[0], _FIRST, case.first, case.first_is_last),
+        (names[1], _SECOND, case.second, case.second_is_last),
+    ):
+        tensors[name] = graph.tensor(name=name, dim=list(shape), stride=_strides(shape, is_last), data_type=kind)
+        tensors[name].set_uid(uid)
+    node = getattr(graph, f"conv_{case.kind}")
+    result = node(**tensors, padding=list(case.pad), stride=list(case.stride), dilation=list(case.dilation))
+    # Gradients' shapes do not follow from those of their operands, and the library guesses strides: say both.
+    result.set_output(True).set_dim(list(case.result)).set_stride(_strides(case.result, is_last=False))
+    result.set_data_type(kind).set_uid(_RESULT)
+    return graph
+
+
+def _strides(shape: tuple[int, ...], is_last: bool) -> list[int]:
+    """How many elements lie from one to the next along each axis, (N, C, H, W) in C order or with channels last.
+
+    Not an array's own: those of an axis of one element may be anything, and cuDNN reads a layout out of them.
+
+    >>> _strides((2, 3, 4, 5), is_last=False), _strides((2, 3, 4, 5), is_last=True)
+    ([60, 20, 5, 1], [60, 1, 15, 3])
+    """
+    _, C, H, W = shape
+    return [C * H * W, 1, W * C, C] if is_last else [C * H * W, H * W, W, 1]
+
+
+def _unwanted(cudnn: Any, case: _Case) -> list[Any]:
+    """What a plan for this case may not do, in cuDNN's words."""
+    names = ["DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION"]
+    if case.dtype.name == "float32" and not case.allow_tf32:
+        names += ["TENSOR_CORE"]  # which have no float32 other than TF32
+    if case.dtype.name == "float64":
+        names += ["FFT", "WINOGRAD"]
+    if case.deterministic:
+        names += ["NONDETERMINISTIC"]
+    return [getattr(cudnn.numerical_note, name) for name in names]
+
+
+def _make_plan(cudnn: Any, case: _Case, handle: Any) -> _Plan:
+    """Find the plan of a case; whatever cuDNN raises where there is none."""
+    graph = _graph(cudnn, case, handle)
+    graph.validate()
+    graph.build_operation_graph()
+    graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
+    graph.deselect_numeric_notes(_unwanted(cudnn, case))
+    graph.deselect_workspace_greater_than(_largest_workspace(case))
+    graph.check_support()
+    graph.build_plans()
+    return _Plan(graph, graph.get_workspace_size(), threading.Lock())
+
+
+def _largest_workspace(case: _Case) -> int:
+    """Bytes enough for a copy of every array in another layout, twice over, as the fastest plans make."""
+    arrays = sum(math.prod(shape) for shape in (case.first, case.second, case.result))
+    return max(_WORKSPACE, 2 * arrays * case.dtype.itemsize)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The library
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+class _Lent:
+    """A handle as long as a thread has it. It goes back when the thread ends: another one takes it."""
+
+    def __init__(self, handle: Any, idle: list[Any]) -> None:
+        self.handle, self.idle = handle, idle
+
+    def __del__(self) -> None:
+        self.idle.append(self.handle)
+
+
+class _Thread(threading.local):
+    """What a thread has of its own: a handle for each device that it worked on."""
+
+    def __init__(self) -> None:
+        self.lent: dict[int, _Lent] = {}
+
+
+class _Library:
+    """nvidia-cudnn-frontend at work for one CuPy: its plans and handles."""
+
+    def __init__(self, cupy: Any, cudnn: Any) -> None:
+        self.cupy, self.cudnn = cupy, cudnn
+        self.plans: OrderedDict[_Case, _Plan | None] = OrderedDict()  # None: there is none; the latest used stands last
+        self.lock = threading.RLock()
+        self.idle: dict[int, list[Any]] = {}  # handles that no thread has, by device
+        self.thread = _Thread()
+        self.has_warned = False
+
+    def handle(self, device: int) -> Any:
+        """Return this thread's handle for a device, which is the current one."""
+        lent = self.thread.lent.get(device)
+        if lent is None:
+            idle = self.idle.setdefault(device, [])
+            try:
+                handle = idle.pop()
+            except IndexError:
+                handle = self.cudnn.create_handle()
+            lent = self.thread.lent[device] = _Lent(handle, idle)
+        return lent.handle
+
+    def plan(self, case: _Case) -> _Plan | None:
+        """Return the plan of a case, from those that are kept or made now; None where there is none."""
+        with self.lock:
+            if case in self.plans:
+                self.plans.move_to_end(case)
+                return self.plans[case]
+            plan = self._new_plan(case)
+            self._keep(case, plan)
+            return plan
+
+    def run(self, case: _Case, plan: _Plan, first: Any, second: Any) -> Any:
+        """Return what a plan makes of two arrays; None, and never again this plan, if it fails."""
+        handle = self.handle(case.device)
+        y = self.cupy.empty(case.result, case.dtype)
+        workspace = self._workspace(plan)
+        pointers = {_FIRST: int(first.data.ptr), _SECOND: int(second.data.ptr), _RESULT: int(y.data.ptr)}
+        try:
+            with plan.lock:
+                self.cudnn.set_stream(handle=handle, stream=self.cupy.cuda.get_current_stream().ptr)
+                plan.graph.execute(pointers, 0 if workspace is None else int(workspace.data.ptr), handle=handle)
+        except Exception as error:
+            with self.lock:
+                self._keep(case, None)
+            self._warn("fails to run", error)
+            return None
+        return y
+
+    def _workspace(self, plan: _Plan) -> Any:
+        # Given back to the pool while the plan runs: whoever gets it next runs behind it on the same stream.
+        return self.cupy.empty(plan.workspace, "uint8") if plan.workspace else None
+
+    def _new_plan(self, case: _Case) -> _Plan | None:
+        if not _can_have_a_plan(case):
+            return None
+        try:
+            return _make_plan(self.cudnn, case, self.handle(case.device))
+        except self.cudnn.cudnnGraphNotSupportedError:
+            return None
+        except Exception as error:
+            self._warn("finds no plan for", error)
+            return None
+
+    def _keep(self, case: _Case, plan: _Plan | None) -> None:
+        self.plans[case] = plan
+        self.plans.move_to_end(case)
+        while len(self.plans) > PLANS_KEPT:
+            self.plans.popitem(last=False)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Say, once, that a convolution goes the slower way; a broken library would not be noticed otherwise."""
+        if not self.has_warned:
+            self.has_warned = True
+            message = f"cuDNN {what} a convolution, which im2col and cuBLAS compute instead: {_in_a_line(error)}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _found() -> tuple[_Library | None, str]:
+    try:
+        cupy = importlib.import_module("cupy")
+    except Exception as error:
+        return None, f"CuPy does not import: {error}"
+    return _find(cupy)
+
+
+@functools.lru_cache(maxsize=1)
+def _find(cupy: Any) -> tuple[_Library | None, str]:
+    """Return the library and its versions in a line; or None and, in a line, what is missing."""
+    if os.environ.get("DEZERO_CUDNN") == "0":
+        return None, "turned off by DEZERO_CUDNN=0"
+    cuda_version = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    install = f"pip install 'dezero[{'gpu' if cuda_version <= 12 else f'gpu{cuda_version}'}]'"
+    try:
+        cudnn = importlib.import_module("cudnn")
+    except ModuleNotFoundError:
+        return None, f"nvidia-cudnn-frontend is not installed: {install}"
+    except Exception as error:
+        return None, f"nvidia-cudnn-frontend does not import: {_in_a_line(error)}"
+    try:
+        version = cudnn.backend_version()
+    except Exception as error:
+        return None, f"libcudnn is missing: {install} ({_in_a_line(error)})"
+    if version < _OLDEST:
+        return None, f"libcudnn {version} is too old, 9.0 is needed: {install}"
+    missing = _load_what_it_needs(_cuda_of_libcudnn() or cuda_version)
+    if missing:
+        return None, f"{missing} is missing, without which libcudnn ends the process: {install}"
+    library = _Library(cupy, cudnn)
+    try:
+        library.handle(cupy.cuda.Device().id)
+    except Exception as error:
+        return None, f"the device answers with: {_in_a_line(error)}"
+    major, minor, patch = version // 10000, version // 100 % 100, version % 100
+    frontend = getattr(cudnn, "__version__", "of an unknown version")
+    return library, f"cuDNN {major}.{minor}.{patch}, nvidia-cudnn-frontend {frontend}"
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _load_what_it_needs(cuda_version: int) -> str:
+    """Load the libraries that libcudnn looks for by name alone, and would not find in wheels; say which is missing.
+
+    Without cuBLASLt it ends the process. Without the others some plans fail, with an error.
+    """
+    for name in ("cudart", "nvrtc"):
+        _load(name, cuda_version)
+    return "" if _load("cublasLt", cuda_version) else f"libcublasLt.so.{cuda_version}"
+
+
+def _load(name: str, cuda_version: int) -> bool:
+    """Load one of CUDA's libraries wherever it is, and say whether it can be found by name now."""
+    with contextlib.suppress(Exception):  # not installed, or it does not find the library
+        importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib(name)
+    try:
+        ctypes.CDLL(f"lib{name}.so.{cuda_version}")
+    except OSError:
+        return False
+    return True
+
+
+def _cuda_of_libcudnn() -> int | None:
+    """The CUDA, 12 or 13, that the libcudnn now loaded was made for; CuPy may be of another."""
+    try:
+        ask = ctypes.CDLL("libcudnn.so.9").cudnnGetCudartVersion
+    except (OSError, AttributeError):
+        return None
+    ask.restype = ctypes.c_size_t
+    return int(ask()) // 1000

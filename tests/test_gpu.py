@@ -1,0 +1,405 @@
+"""The whole way on a GPU: training runs, memory, devices, what moves with what. Kernels and operations are elsewhere.
+
+Each test runs on a device where there is one, and on the stand-in for CuPy everywhere.
+"""
+
+import gc
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import dezero
+from dezero import DataLoader, Model, Parameter, Variable, cuda, gpu_report, optimizers
+from dezero import functions as F
+from dezero import layers as L
+
+
+class CNN(Model):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm, self.conv2 = L.Conv2d(4, 3, pad=1), L.BatchNorm(), L.Conv2d(6, 3, stride=2)
+        self.linear1, self.linear2 = L.Linear(16), L.Linear(3)
+
+    def forward(self, x):
+        x = F.pooling(F.relu(self.norm(self.conv1(x))), 2, 2)
+        x = F.relu(self.conv2(x))
+        return self.linear2(F.relu(self.linear1(F.flatten(x))))
+
+
+def digits(count=24):
+    rng = np.random.default_rng(0)
+    t = rng.integers(0, 3, count)
+    x = rng.standard_normal((count, 1, 8, 8)) * 0.3
+    x[np.arange(count), 0, t + 2] += 1  # a bright row says which
+    return list(zip(x.astype(np.float32), t, strict=True))
+
+
+def train(gpu, optimizer, steps):
+    """The losses of a training run that draws the same numbers each time."""
+    np.random.seed(0)
+    model, loader = CNN(), DataLoader(digits(), 8, gpu=gpu)
+    optimizer = optimizer.setup(model)
+    if gpu:
+        model.to_gpu()
+    losses = []
+    while len(losses) < steps:
+        for x, t in loader:
+            loss = F.softmax_cross_entropy(model(x), t)
+            model.cleargrads()
+            loss.backward()
+            optimizer.update()
+            losses.append(float(loss))
+    return losses[:steps], model
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Training
+# ----------------------------------------------------------------------------------------------------------------------
+
+RULES = {
+    "sgd": lambda: optimizers.SGD(0.1),
+    "momentum": lambda: optimizers.MomentumSGD(0.05),
+    "adagrad": lambda: optimizers.AdaGrad(0.01),
+    "rmsprop": lambda: optimizers.RMSprop(0.001),
+    "adadelta": lambda: optimizers.AdaDelta(),
+    "adam": lambda: optimizers.Adam(0.002),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_hundred_steps_give_the_losses_of_the_cpu(gpu, rule):
+    wanted, _ = train(False, RULES[rule](), 100)
+    found, model = train(True, RULES[rule](), 100)
+    assert {type(param.data) for param in model.params()} == {gpu.cupy.ndarray}
+    assert wanted[-1] < 0.7 * wanted[0]
+    np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=2e-4)
+    np.testing.assert_allclose(found[:10], wanted[:10], rtol=1e-5)
+
+
+@pytest.mark.parametrize("cell", [L.RNN, L.LSTM])
+def test_a_recurrent_network_learns_alike(gpu, cell):
+    def losses(on_gpu):
+        np.random.seed(0)
+        rnn, out = cell(8), L.Linear(1)
+        model = dezero.models.Sequential(rnn, out)
+        optimizer = optimizers.Adam().setup(model)
+        xs = np.sin(np.arange(40, dtype=np.float32)).reshape(40, 1, 1)
+        if on_gpu:
+            model.to_gpu()
+            xs = gpu.to(xs)
+        found = []
+        for _ in range(5):
+            rnn.reset_state()
+            loss = sum(F.mean_squared_error(model(xs[i]), xs[i + 1]) for i in range(39))
+            model.cleargrads()
+            loss.backward()
+            optimizer.update()
+            found.append(float(loss))
+        return found
+
+    np.testing.assert_allclose(losses(True), losses(False), rtol=1e-4)
+
+
+def test_the_deterministic_setting_gives_the_same_bits_again(gpu, monkeypatch):
+    monkeypatch.setattr(cuda, "deterministic", True)
+    ids = np.random.default_rng(0).integers(0, 5, 1000)
+
+    def run():
+        np.random.seed(0)
+        W = Parameter(gpu.to(np.random.randn(5, 7).astype(np.float32)))
+        F.dropout(F.embedding(gpu.to(ids), W)).sum().backward()
+        return gpu.back(W.grad.data).tobytes()
+
+    assert run() == run()
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Random numbers
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [np.random.seed, dezero.seed])
+def test_one_seed_is_that_of_both_devices(gpu, seed):
+    def draw():
+        return gpu.back(F.dropout(gpu.cupy.ones((50, 40), "f4"), 0.3).data)
+
+    seed(0)
+    first, second = draw(), draw()
+    assert (first != second).any()
+    seed(0)
+    np.testing.assert_array_equal(draw(), first)
+    dezero.seed(None)
+    kept = np.stack([first, second]) != 0
+    assert abs(kept.mean() - 0.7) < 0.03
+    np.testing.assert_allclose(first[first != 0], 1 / 0.7, rtol=1e-6)
+
+
+def test_the_numbers_are_philoxs(gpu):
+    """Known answers of the authors' own tests: the four words for a counter and a key of zeros, and of ones."""
+    from dezero.kernels.gpu import dropout_mask
+
+    for key, word in ((0, 0x6627E8D5), (0xFFFFFFFFFFFFFFFF, None)):
+        if word is not None:
+            uniform = (word >> 8) / 2**24
+            below, above = (
+                gpu.back(dropout_mask((4,), np.dtype("f8"), r, 1.0, key))[0] for r in (uniform - 1e-9, uniform)
+            )
+            assert (below, above) == (1, 0)
+
+
+def test_weights_are_drawn_alike_on_both_devices(gpu):
+    x, weights = np.ones((1, 1, 5, 5), np.float32), []
+    for on_gpu in (False, True):
+        np.random.seed(0)
+        layer = L.Conv2d(2, 3)  # its W is made at the first call, where x is
+        if on_gpu:
+            layer.to_gpu()
+        layer(gpu.to(x) if on_gpu else x)
+        weights.append(gpu.back(layer.W.data))
+    np.testing.assert_array_equal(*weights)
+
+
+def test_checkpoint_repeats_the_dropout_of_the_device(gpu):
+    x = Variable(gpu.cupy.ones((30, 30), "f4"))
+    y = dezero.checkpoint(lambda x: F.dropout(x, 0.5) * 2, x)
+    y.sum().backward()
+    np.testing.assert_array_equal(gpu.back(x.grad.data), gpu.back(y.data))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Moving
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_variable_moves_with_its_gradient(gpu):
+    x = Variable(np.ones(3))
+    (x * 2).sum().backward()
+    x.to_gpu()
+    assert {type(x.data), type(x.grad.data)} == {gpu.cupy.ndarray}
+    x.to_cpu()
+    assert {type(x.data), type(x.grad.data)} == {np.ndarray}
+    np.testing.assert_array_equal(x.grad.data, 2)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_training_goes_on_where_model_and_optimizer_are_moved(gpu, rule):
+    """There and back in the middle of a run: what the rule remembers comes along, asked to or not."""
+
+    def run(move):
+        np.random.seed(0)
+        model = L.Linear(3)
+        optimizer = RULES[rule]().setup(model)
+        x, t = np.eye(5, dtype=np.float32), np.array([0, 1, 2, 1, 0])
+        for step in range(9):
+            if move and step == 3:
+                model.to_gpu()
+                optimizer.to_gpu()
+                x, t = gpu.to(x), gpu.to(t)
+            if move and step == 6:
+                model.to_cpu()
+                x, t = gpu.back(x), gpu.back(t)
+            loss = F.softmax_cross_entropy(model(x), t)
+            model.cleargrads()
+            loss.backward()
+            optimizer.update()
+        kept = [x for state in optimizer.state.values() for x in state.values()]
+        assert all(isinstance(x, np.ndarray) for x in kept)
+        return model.W.data
+
+    np.testing.assert_allclose(run(True), run(False), rtol=1e-5, atol=1e-7)
+
+
+def test_weights_are_saved_and_loaded_across_devices(gpu, tmp_path):
+    model = L.Linear(3, in_size=2)
+    model.to_gpu()
+    model.save_weights(tmp_path / "w.npz")
+    other = L.Linear(3, in_size=2)
+    other.load_weights(tmp_path / "w.npz")
+    np.testing.assert_array_equal(other.W.data, gpu.back(model.W.data))
+    model.W.data *= 2
+    model.load_weights(tmp_path / "w.npz")
+    assert isinstance(model.W.data, gpu.cupy.ndarray)
+    np.testing.assert_array_equal(other.W.data, gpu.back(model.W.data))
+
+
+def test_a_variable_prints_and_becomes_a_number(gpu):
+    x = Variable(gpu.to(np.array([[1.0, 2.0]])))
+    assert repr(x) == "variable([[1. 2.]])"
+    assert float(x[0, 1]) == 2.0
+    assert f"{x.sum():.1f}" == "3.0"
+    assert repr(pickle.loads(pickle.dumps(Variable(np.ones(1))))) == "variable([1.])"
+
+
+def test_numpy_is_told_where_the_array_is(gpu):
+    with pytest.raises(TypeError, match=r"np.asarray: this Variable is on a GPU; dezero.cuda.as_numpy\(v\) copies it"):
+        np.asarray(Variable(gpu.cupy.ones(2)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Mixing
+# ----------------------------------------------------------------------------------------------------------------------
+
+WAY_OUT = ".*to_gpu.*to_cpu"
+
+
+@pytest.mark.parametrize(
+    ("f", "message"),
+    [
+        (F.add, "add: arrays on different devices: argument 0 is a cupy array, argument 1 is a numpy array"),
+        (lambda a, b: a * b, "mul: arrays on different devices: argument 0 is a cupy array, argument 1 is a numpy"),
+        (F.matmul, "matmul: arrays on different devices: argument 0 is a cupy array, argument 1 is a numpy array"),
+        (F.where, "where: x0, x1 and condition: arrays on different devices"),
+        (lambda a, b: F.linear(b, a, b), "linear: .*argument 0 is a numpy array, argument 1 is a cupy"),
+        (lambda a, b: F.conv2d(a[None, None], b[None, None]), "conv2d: arrays on different devices"),
+        (lambda a, b: F.concat((a, b)), "concat: arrays on different devices"),
+        (lambda a, b: F.softmax_cross_entropy(a, b[0].data.astype(int)), "softmax_cross_entropy: arrays on different"),
+        (lambda a, b: b[a.data.astype(int)], "get_item: x and its index: arrays on different devices: argument 0"),
+    ],
+)  # fmt: skip
+def test_mixing_devices_names_the_operation_the_arguments_and_the_way_out(gpu, f, message):
+    a, b = Variable(gpu.cupy.ones((2, 2))), Variable(np.ones((2, 2)))
+    if f is F.where:
+        a, b = [(b.data > 0), a], [a]
+        with pytest.raises(TypeError, match=message + WAY_OUT):
+            F.where(a[0], a[1], b[0])
+        return
+    with pytest.raises(TypeError, match=message + WAY_OUT):
+        f(a, b)
+
+
+def test_numbers_and_lists_go_with_either(gpu):
+    x = Variable(gpu.to(np.array([1.0, 2.0], np.float32)))
+    for y in (
+        x + 1,
+        2 * x,
+        x**2,
+        x * np.float64(3),
+        x[[1, 0]],
+        x[np.array([1, 0])],
+        F.take(x, [0]),
+        F.where(True, x, 0.0),
+    ):
+        assert isinstance(y.data, gpu.cupy.ndarray)
+        assert y.dtype == np.float32
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Devices
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_use_gpu_returns_cupy_and_refuses_a_device_that_there_is_not(gpu):
+    assert cuda.use_gpu() is gpu.cupy
+    with cuda.device(0):
+        assert gpu.cupy.ones(1).device.id == 0
+    for f in (cuda.use_gpu, cuda.device):
+        with pytest.raises(
+            ValueError, match=rf"{f.__name__}: there is no GPU number 99; this machine has \d+, counted"
+        ):
+            f(99)
+        with pytest.raises(TypeError, match=f"{f.__name__}: expected the number of a GPU, got 'one'"):
+            f("one")
+
+
+@pytest.mark.parametrize("name", ["allow_tf32", "deterministic"])
+def test_a_setting_is_true_or_false(name):
+    assert getattr(cuda, name) is False
+    with pytest.raises(TypeError, match=f"cuda.{name} must be True or False, got 1"):
+        setattr(cuda, name, 1)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Memory
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def used(gpu):
+    return gpu.cupy.get_default_memory_pool().used_bytes()
+
+
+def test_a_graph_that_is_dropped_gives_its_memory_back(gpu):
+    gc.collect()
+    before = used(gpu)
+    x = Variable(gpu.cupy.ones((50, 50)))
+    y = F.tanh(F.matmul(x, x)) * 2
+    assert used(gpu) >= before + 4 * 50 * 50 * 8
+    del x, y
+    assert used(gpu) == before
+
+
+@pytest.mark.parametrize("steps", [30, pytest.param(1000, marks=pytest.mark.thorough)])
+def test_a_training_loop_does_not_grow(gpu, steps):
+    model, optimizer = CNN(), optimizers.Adam()
+    optimizer.setup(model)
+    model.to_gpu()
+    x, t = gpu.to(np.ones((4, 1, 8, 8), np.float32)), gpu.to(np.array([0, 1, 2, 0]))
+    gc.collect()
+    gc.disable()  # reference counting alone gives it back
+    try:
+        seen = []
+        for _ in range(steps):
+            loss = F.softmax_cross_entropy(model(x), t)
+            model.cleargrads()
+            loss.backward()
+            optimizer.update()
+            seen.append(used(gpu))
+    finally:
+        gc.enable()
+    assert len(set(seen[2:])) == 1, seen
+
+
+def test_out_of_memory_says_what_was_asked_for_what_is_used_and_what_to_do(gpu):
+    pool = gpu.cupy.get_default_memory_pool()
+    x = Variable(gpu.cupy.ones((64, 64)))
+    gc.collect()
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.used_bytes() + 40_000)
+    try:
+        with pytest.raises(MemoryError) as failure:
+            F.matmul(x, F.exp(x))
+        with pytest.raises(MemoryError, match=r"as_cupy: the GPU has no memory left for 7\.6 MiB more"):
+            cuda.as_cupy(np.ones(1_000_000))
+    finally:
+        pool.set_limit(size=0)
+    message = str(failure.value)
+    assert message.startswith("matmul: the GPU has no memory left for 32.0 KiB more: ")
+    for part in ("in arrays", "kept by CuPy's pool", "free. Take a smaller batch, or dezero.checkpoint(f, x)"):
+        assert part in message
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# python -m dezero.cuda
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_says_what_there_is_and_that_it_computes_what_the_cpu_does(gpu, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        gpu_report.main()
+    said = capsys.readouterr().out
+    assert stopped.value.code == 0, said
+    assert "all is well" in said
+    for name in ("device 0", "CUDA", "CuPy", "products", "convolutions", "bfloat16", "settings", "versions"):
+        assert f"\n{name}" in f"\n{said}"
+    assert said.count(" ok\n") == len(list(gpu_report.self_test()))
+    assert cuda.info().splitlines()[0] == said.splitlines()[0]
+
+
+def test_the_report_finds_a_wrong_result(gpu, capsys, monkeypatch):
+    from dezero.kernels import gpu as backend
+
+    monkeypatch.setattr(backend, "relu", lambda x: x)
+    with pytest.raises(SystemExit) as stopped:
+        gpu_report.main()
+    assert stopped.value.code == 1
+    assert "linear, relu" in [line[2:14] for line in capsys.readouterr().out.splitlines() if line.endswith("WRONG")]
+
+
+def test_without_a_gpu_the_report_says_what_is_missing():
+    program = "import sys, runpy; sys.modules['cupy'] = None; runpy.run_module('dezero.cuda', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("device    none: CuPy is not installed: pip install 'dezero[gpu13]'")
+    assert done.stderr == ""
