@@ -163,19 +163,40 @@ def get_array_module(x: Any) -> Any:
 
 
 def check_same_device(operation: str, arrays: list[Any]) -> None:
-    """Raise TypeError when an operation's arrays are not all NumPy's, or all on one GPU; None stands for no array."""
+    """Raise TypeError when an operation's arrays are not all NumPy's, or all on one GPU; None stands for no array.
+
+    Raises RuntimeError when that GPU is not the one on which this thread works.
+    """
     if "cupy" not in sys.modules:
         return
     owners = {i: _owner(x) for i, x in enumerate(arrays) if x is not None}
     if len(set(owners.values())) > 1:
         where = ", ".join(f"argument {i} is a {owner}" for i, owner in owners.items())
-        raise TypeError(f"{operation}: arrays on different devices: {where}; move them with to_gpu() or to_cpu()")
+        current = f"; this thread works on GPU {_current_gpu()}: see cuda.use_gpu" if _count_gpus() > 1 else ""
+        raise TypeError(
+            f"{operation}: arrays on different devices: {where}; move them with to_gpu() or to_cpu(){current}"
+        )
+    for x in arrays:
+        if _is_cupy_array(x) and _count_gpus() > 1:
+            _check_current(operation, x.device.id)
 
 
 def _owner(x: Any) -> str:
     if not _is_cupy_array(x):
         return "numpy array"
     return "cupy array" if _count_gpus() == 1 else f"cupy array on GPU {x.device.id}"
+
+
+def _current_gpu() -> int:
+    return sys.modules["cupy"].cuda.runtime.getDevice()
+
+
+def _check_current(operation: str, index: int) -> None:
+    if index != _current_gpu():
+        raise RuntimeError(
+            f"{operation}: the arrays are on GPU {index}, and this thread works on GPU {_current_gpu()}; call "
+            f"dezero.cuda.use_gpu({index}), or work inside `with dezero.cuda.device({index}):`"
+        )
 
 
 @functools.cache

@@ -57,6 +57,21 @@ def shift_at_random(x: Any, most: int = 2) -> Any:
     return np.stack([image[:, i : i + H, j : j + W] for image, (i, j) in zip(padded, offsets, strict=True)])
 
 
+class Shifted(datasets.Dataset):
+    """The images of another dataset, moved at random each time they are asked for."""
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__()
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def batch(self, rows: Any) -> tuple[Any, Any]:
+        x, t = self.dataset.batch(rows)
+        return shift_at_random(x), t
+
+
 def load_data(args: argparse.Namespace) -> tuple[Any, Any]:
     """Return the digits to train on and the digits to judge by, as float32 images (1, 28, 28) in 0..1."""
     kind: Any = datasets.MiniMNIST
@@ -80,32 +95,28 @@ def train_epoch(model: Any, optimizer: Any, loader: Any, args: argparse.Namespac
             progress = (epoch + step / len(loader)) / args.epochs
             optimizer.alpha = args.lr * (1 + math.cos(math.pi * progress)) / 2
 
-            y = model(move(shift_at_random(x), args.gpu))
-            loss = F.softmax_cross_entropy(y, move(t, args.gpu))
+            y = model(x)
+            loss = F.softmax_cross_entropy(y, t)
             model.cleargrads()
             loss.backward()
             optimizer.update()
 
             loss_sum += float(loss) * len(t)
-            correct += float(F.accuracy(y, move(t, args.gpu))) * len(t)
+            correct += float(F.accuracy(y, t)) * len(t)
             seen += len(t)
             bar.set_postfix_str(f"loss {loss_sum / seen:.4f}, accuracy {correct / seen:.2%}", refresh=False)
     return loss_sum / seen, correct / seen
 
 
-def move(x: Any, gpu: bool) -> Any:
-    return dezero.cuda.as_cupy(x) if gpu else x
-
-
-def predict(model: Any, loader: Any, gpu: bool) -> Any:
+def predict(model: Any, loader: Any) -> Any:
     """Return the scores (N, 10) of all digits of a loader, in its order."""
     with dezero.test_mode(), dezero.no_grad():
-        return np.concatenate([dezero.cuda.as_numpy(model(move(x, gpu))) for x, _ in loader])
+        return np.concatenate([dezero.cuda.as_numpy(model(x)) for x, _ in loader])
 
 
-def judge(model: Any, loader: Any, labels: Any, gpu: bool) -> tuple[float, float]:
+def judge(model: Any, loader: Any, labels: Any) -> tuple[float, float]:
     """Return loss and accuracy on all digits of a loader."""
-    scores = predict(model, loader, gpu)
+    scores = predict(model, loader)
     labels = labels.astype(int)
     return float(F.softmax_cross_entropy(scores, labels)), float(F.accuracy(scores, labels))
 
@@ -250,7 +261,7 @@ def check_args(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
             parser.error(f"--plot {args.plot}: the ending must be one of {', '.join(sorted(formats))}")
     if args.gpu:
         try:
-            dezero.cuda.as_cupy(np.zeros(1))
+            dezero.cuda.use_gpu()
         except RuntimeError as error:
             parser.error(f"--gpu: {error}")
 
@@ -263,9 +274,11 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"train_cnn.py: error: {error}", file=sys.stderr)
         return 2
-    train_loader = DataLoader(train_set, args.batch_size)
-    judged_loader = DataLoader(judged, 500, shuffle=False)
+    train_loader = DataLoader(Shifted(train_set), args.batch_size, gpu=args.gpu)
+    judged_loader = DataLoader(judged, 500, shuffle=False, gpu=args.gpu)
     model = CNN()
+    if args.gpu:
+        model.to_gpu()
     optimizer = optimizers.Adam(args.lr).setup(model)
 
     judged_by = "held-out" if args.hold_out else "test"
@@ -274,7 +287,7 @@ def main() -> int:
     try:
         for epoch in range(args.epochs):
             trained = train_epoch(model, optimizer, train_loader, args, epoch)
-            tested = judge(model, judged_loader, judged.label, args.gpu)
+            tested = judge(model, judged_loader, judged.label)
             history.append((*trained, *tested))
             print(
                 f"epoch {epoch + 1:2}: {judged_by} loss {tested[0]:.4f}, {judged_by} accuracy {tested[1]:.2%}",
@@ -288,7 +301,7 @@ def main() -> int:
         model.save_weights(args.out)
         print(f"weights: {args.out}")
     if args.plot and history:
-        draw(args.plot, model, history, judged_by, judged, predict(model, judged_loader, args.gpu))
+        draw(args.plot, model, history, judged_by, judged, predict(model, judged_loader))
         print(f"picture: {args.plot}")
     return 130 if interrupted else 0
 

@@ -30,11 +30,11 @@ class GPU:
 
 
 @pytest.fixture
-def simulated(monkeypatch):
-    """CuPy's stand-in, in CuPy's place: see simulated_gpu/. It yields a GPU with one device."""
+def simulated(request, monkeypatch):
+    """CuPy's stand-in, in CuPy's place: see simulated_gpu/. It yields a GPU of one device, or of more."""
     from simulated_gpu import modules
 
-    made = modules()
+    made = modules(devices=getattr(request, "param", 1))
     for name in [name for name in sys.modules if name.partition(".")[0] in ("cupy", "cupyx")]:
         monkeypatch.delitem(sys.modules, name)
     for name, module in made.items():

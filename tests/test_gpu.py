@@ -5,14 +5,16 @@ Each test runs on a device where there is one, and on the stand-in for CuPy ever
 
 import gc
 import pickle
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import dezero
-from dezero import DataLoader, Model, Parameter, Variable, cuda, gpu_report, optimizers
+from dezero import DataLoader, Model, Parameter, Variable, cuda, datasets, gpu_report, optimizers
 from dezero import functions as F
 from dezero import layers as L
 
@@ -114,6 +116,28 @@ def test_the_deterministic_setting_gives_the_same_bits_again(gpu, monkeypatch):
         return gpu.back(W.grad.data).tobytes()
 
     assert run() == run()
+
+
+def test_the_example_trains_on_the_gpu(simulated, tmp_path, monkeypatch, capsys):
+    path = Path(dezero.__file__).parent.parent / "examples" / "train_cnn.py"
+    if not path.exists():
+        pytest.skip("the package is installed, without the examples")
+
+    class FewDigits(datasets.MiniMNIST):
+        def prepare(self):
+            super().prepare()
+            self.data, self.label = self.data[:200], self.label[:200]
+
+    monkeypatch.setattr(datasets, "MiniMNIST", FewDigits)
+    options = ["--gpu", "--epochs", "1", "--hold-out", "100", "--out", str(tmp_path / "w.npz")]
+    monkeypatch.setattr(sys, "argv", [str(path), *options])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(path), run_name="__main__")
+    dezero.seed(None)
+    assert stopped.value.code == 0
+    assert "held-out accuracy" in capsys.readouterr().out
+    with np.load(tmp_path / "w.npz") as file:
+        assert file["conv1/W"].shape == (32, 1, 3, 3)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -302,6 +326,28 @@ def test_use_gpu_returns_cupy_and_refuses_a_device_that_there_is_not(gpu):
             f(99)
         with pytest.raises(TypeError, match=f"{f.__name__}: expected the number of a GPU, got 'one'"):
             f("one")
+
+
+@pytest.mark.parametrize("simulated", [2], indirect=True)
+def test_a_thread_works_on_one_gpu_at_a_time(simulated):
+    x = Variable(simulated.cupy.ones(2))
+    with cuda.device(1):
+        y = Variable(simulated.cupy.ones(2))
+        assert gpu_report.info().splitlines()[1].startswith("device 1 (in use)")
+        (y * 2).sum().backward()
+        assert y.grad.data.device.id == 1
+        with pytest.raises(
+            TypeError, match=r"add: .* argument 0 is a cupy array on GPU 1, argument 1 is a cupy array on GPU 0"
+        ):
+            y + x
+    with pytest.raises(
+        RuntimeError, match=r"exp: the arrays are on GPU 1, and this thread works on GPU 0; call .*use_gpu\(1"
+    ):
+        F.exp(y)
+    with pytest.raises(TypeError, match=r"this thread works on GPU 0: see cuda.use_gpu"):
+        y * 2
+    cuda.use_gpu(1)
+    assert isinstance((y * 2).data, simulated.cupy.ndarray)
 
 
 @pytest.mark.parametrize("name", ["allow_tf32", "deterministic"])

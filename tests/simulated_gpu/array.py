@@ -154,7 +154,6 @@ class BaseArray:
     itemsize = property(lambda self: self._host.itemsize)
     flags = property(Flags)
     T = property(lambda self: self._view(self._host.T))
-    mT = property(lambda self: self._view(self._host.mT))  # noqa: N815
     device = property(lambda self: self.data.device)
 
     @property
@@ -291,14 +290,13 @@ class BaseArray:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _reduce(self, name: str, axis: Any, out: Any, **options: Any) -> Any:
-        host = self._host
-        if host.dtype.name == "bfloat16" and name in {"sum", "mean", "var", "std", "prod"}:
-            host = host.astype(np.float32)
-            options["dtype"] = np.float32
+        if self.dtype.name == "bfloat16" and options.get("dtype", self) is None:
+            # Which NumPy takes no sums of. CuPy takes them in float32, and answers to var and std in float64.
+            kind = np.float64 if name in ("var", "std") else np.float32
+            y = self.astype(kind)._reduce(name, axis, None, **options)._host
+            return self._into(out, y if kind is np.float64 else y.astype(self.dtype))
         with silently():
-            y = getattr(host, name)(axis=axis, **options)
-        if host is not self._host:
-            y = np.asarray(y).astype(self.dtype)
+            y = getattr(self._host, name)(axis=axis, **options)
         return self._into(out, y)
 
     def sum(self, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: bool = False) -> Any:
@@ -444,8 +442,9 @@ class BaseArray:
         return self._cupy.clip(self, min, max, out)
 
     def round(self, decimals: int = 0, out: Any = None) -> Any:
+        host = self._host.astype(np.float32) if self.dtype.name == "bfloat16" else self._host  # as CuPy does
         with silently():
-            return self._into(out, self._host.round(decimals))
+            return self._into(out, host.round(decimals))
 
     # ------------------------------------------------------------------------------------------------------------------
     # Indexes

@@ -123,7 +123,7 @@ OF_NUMPY = """
     nan inf pi e newaxis broadcast_shapes isscalar
 """
 
-HALVES = {"matmul", "dot", "einsum", "tensordot", "outer", "vdot"}  # NumPy has no products of bfloat16
+PRODUCTS = {"matmul", "dot", "tensordot", "outer", "vdot"}  # NumPy has none of bfloat16
 
 
 def as_signature(line: str) -> tuple[str, inspect.Signature]:
@@ -143,6 +143,11 @@ def refuse_hosts_arrays(x: Any) -> None:
     if isinstance(x, (list, tuple)):
         for part in x:
             refuse_hosts_arrays(part)
+
+
+def is_half(x: Any) -> bool:
+    """Whether x is a NumPy array of bfloat16."""
+    return isinstance(x, np.ndarray) and x.dtype.name == "bfloat16"
 
 
 def host_of(x: Any) -> Any:
@@ -176,6 +181,8 @@ class Ufunc:
         options = {} if dtype is None else {"dtype": dtype}
         with silently():
             y = self._numpy(*hosts, **options)
+            if self._numpy is np.power and is_half(hosts[0]) and isinstance(hosts[1], float):
+                y = np.asarray(y, np.float64)  # what CuPy makes of it
             if out is None:
                 return self._cls._new(y)
             if out.shape != np.broadcast_shapes(out.shape, np.shape(y)):
@@ -260,10 +267,17 @@ def _numpys(name: str, function: Any, args: Any, options: Any) -> Any:
         options.pop("copy", None)
         return args[0].reshape(args[1], order=args[2] if len(args) > 2 else "C")
     with silently():
-        if name in HALVES and any(getattr(x, "dtype", np.dtype(int)).name == "bfloat16" for x in args):
-            half = next(x.dtype for x in args if getattr(x, "dtype", np.dtype(int)).name == "bfloat16")
-            widened = [x.astype(np.float32) if getattr(x, "dtype", None) == half else x for x in args]
-            return np.asarray(function(*widened, **options)).astype(half)
+        if not any(is_half(x) for x in args):
+            return function(*args, **options)
+        if name in ("tril", "triu"):
+            return function(args[0].astype(np.float32), *args[1:])  # CuPy's answer is float32, too
+        if sum(map(is_half, args)) > 1 and (name == "einsum" or (name == "matmul" and max(x.ndim for x in args) > 2)):
+            raise TypeError("data type 'E' not understood")
+        if name in PRODUCTS:
+            half = next(x.dtype for x in args if is_half(x))
+            widened = [x.astype(np.float32) if is_half(x) else x for x in args]
+            y = np.asarray(function(*widened, **options))
+            return y.astype(half) if all(map(is_half, args[:2])) else y
         return function(*args, **options)
 
 
@@ -343,7 +357,8 @@ def _special(cls: type[BaseArray], found: dict[str, Any]) -> dict[str, Any]:
         for value in (x, y):
             if not (isinstance(value, BaseArray) or is_number(value)):
                 raise TypeError(f"Unsupported type {type(value)}")
-        return cls._new(np.where(condition._host, host_of(x), host_of(y)))
+        found = np.where(condition._host, host_of(x), host_of(y))
+        return cls._new(found.astype(np.float32) if is_half(found) else found)  # which CuPy 14 has no `where` of
 
     def matmul(x1: Any, x2: Any, out: Any = None) -> Any:
         for x in (x1, x2):

@@ -79,6 +79,8 @@ extern "C" __global__ void losses(const T* x, const K* t, T* log_p, A* losses, I
     integers=INDEXES,
 )
 
+_NO_LABELS = np.dtype(np.int64)  # what the source is compiled for where there are none
+
 _GRADIENT = Source(
     r"""
 extern "C" __global__ void gradient(const T* log_p, const K* t, const T* gy, T* gx, I count, I N, I C)
@@ -99,18 +101,13 @@ extern "C" __global__ void gradient(const T* log_p, const K* t, const T* gy, T* 
 def log_softmax(x: Any, axis: Any) -> Any:
     """As `reference.log_softmax`: the axes that are summed over are brought to the end, where rows lie in one piece."""
     axes = _axes(axis, x.ndim)
-    kept = [i for i in range(x.ndim) if i not in axes]
-    moved = x if [*kept, *axes] == list(range(x.ndim)) else x.transpose(*kept, *axes)
-    moved = dense(moved)
+    order = (*(i for i in range(x.ndim) if i not in axes), *axes)
+    moved = dense(x.transpose(order))
     y = sys.modules["cupy"].empty(moved.shape, x.dtype)
     if x.size:
         C = math.prod(x.shape[i] for i in axes)
-        # labels there are none, but the source is compiled for a type of them
-        in_blocks(_SOURCE, "log_softmax", x.size // C, threads_for(C), (moved, y), (C,), T=x.dtype, K=_LABELS)
-    return y if moved is x else dense(y.transpose([[*kept, *axes].index(i) for i in range(x.ndim)]))
-
-
-_LABELS = np.dtype(np.int64)
+        in_blocks(_SOURCE, "log_softmax", x.size // C, threads_for(C), (moved, y), (C,), T=x.dtype, K=_NO_LABELS)
+    return dense(y.transpose(tuple(map(order.index, range(x.ndim)))))
 
 
 def _axes(axis: Any, ndim: int) -> list[int]:
