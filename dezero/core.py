@@ -1601,7 +1601,8 @@ class MatMul(Function):
     def forward(self, x: Any, W: Any) -> Any:
         check_product(self.operation, x, W)
         self.x_ndim, self.W_ndim = x.ndim, W.ndim
-        return kernels.for_array(x).linear(x, W, None) if x.ndim == W.ndim == 2 else x @ W
+        kernel = kernels.for_array(x)
+        return kernel.linear(x, W, None) if x.ndim == W.ndim == 2 else kernel.matmul(x, W)
 
     def backward(self, gy: Variable) -> Any:
         x, W = self.inputs

@@ -117,8 +117,7 @@ class Einsum(Function):
     def forward(self, *xs: Any) -> Any:
         self.shapes = [x.shape for x in xs]
         subscripts = f"{','.join(self.labels)}->{self.out}"
-        # Optimised, it is made of matrix products where it can be.
-        return cuda.get_array_module(xs[0]).einsum(subscripts, *xs, optimize=len(xs) > 1)
+        return kernels.for_array(xs[0]).einsum(subscripts, *xs)
 
     def backward(self, gy: Variable) -> Any:
         return tuple(self._gradient(i, gy) if x.requires_grad else None for i, x in enumerate(self.inputs))

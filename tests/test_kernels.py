@@ -207,6 +207,18 @@ CASES = {
         for x, gy in each_shape(*MATRICES, count=2)
     ],
     "copy": each_shape((3,), (3, 4), (0, 2), (2, 3, 4, 5), (2, 40, 9, 9), (1, 33, 5, 4), (2, 1, 3, 3), (3, 16, 1, 1)),
+    "matmul": [
+        (numbers(4, 3), numbers(3, 5, seed=1)),
+        (numbers(2, 4, 3), numbers(2, 3, 5, seed=1)),
+        (numbers(2, 1, 4, 3), numbers(6, 3, 5, seed=1)),
+        (numbers(3), numbers(2, 3, 5, seed=1)),
+        (numbers(0, 3), numbers(3, 5, seed=1)),
+    ],
+    "einsum": [
+        ("ij,kj->ik", numbers(4, 3), numbers(5, 3, seed=1)),
+        ("bij,bjk->bik", numbers(2, 4, 3), numbers(2, 3, 5, seed=1)),
+        ("iij->j", numbers(3, 3, 2)),
+    ],
     "linear": [
         *((numbers(N, D), numbers(D, M, seed=1), None) for N, D, M in [(2, 3, 4), (0, 3, 4), (3, 0, 4), (1, 1, 1)]),
         *((numbers(N, D), numbers(D, M, seed=1), numbers(M, seed=2)) for N, D, M in [(4, 3, 2), (100, 70, 65)]),

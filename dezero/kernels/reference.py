@@ -273,6 +273,16 @@ def _per_channel(values: Any, x: Any) -> Any:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
+def matmul(x: Any, W: Any) -> Any:
+    """y = x W, of vectors, matrices, or batches of matrices that broadcast."""
+    return x @ W
+
+
+def einsum(subscripts: str, *xs: Any) -> Any:
+    """The sum of products that `subscripts` say; of two and more, made of matrix products where it can be."""
+    return cuda.get_array_module(xs[0]).einsum(subscripts, *xs, optimize=len(xs) > 1)
+
+
 def linear(x: Any, W: Any, b: Any) -> Any:
     """y = x W + b: x (N, in), W (in, out), b (out,) or None -> (N, out)."""
     y = x @ W

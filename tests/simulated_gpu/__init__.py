@@ -37,7 +37,7 @@ import numpy as np
 from . import machine as _machine
 from .array import array_class
 from .functions import functions, random_functions, stride_tricks
-from .kernels import have_compiler, kernel_classes
+from .kernels import CompileException, have_compiler, kernel_classes
 from .machine import GIBIBYTE, Machine, alloc_pinned_memory
 
 __all__ = ["have_compiler", "host_view", "machine_of", "modules"]
@@ -125,6 +125,7 @@ def _add_cuda(module: Any, machine: Machine) -> None:
         get_local_runtime_version=lambda: 13000,
         is_available=lambda: machine.devices > 0,
     )
+    module("cupy.cuda.compiler", CompileException=CompileException)
     module("cupy.cuda.device", Device=device, get_device_id=current_device)
     module("cupy.cuda.driver", CUDADriverError=_machine.CUDADriverError)
     module("cupy.cuda.stream", Stream=stream, Event=event, get_current_stream=cuda.get_current_stream)

@@ -21,6 +21,7 @@ from .machine import Allocation, Machine, MemoryPointer, is_pinned
 
 KINDS = "?bhilqBHILQefdFD"
 SCATTERED = {"int32", "uint32", "uint64", "float16", "float32", "float64", "complex64", "complex128"}
+COMPARISONS = {np.less, np.less_equal, np.equal, np.not_equal, np.greater, np.greater_equal}
 NO_CONVERSION = (
     "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
 )
@@ -270,6 +271,8 @@ class BaseArray:
         found = getattr(self._cupy, ufunc.__name__, None)
         if method != "__call__" or found is None:
             return NotImplemented
+        if ufunc in COMPARISONS:  # NumPy makes an array of a number that it compares
+            inputs = tuple(x.item() if isinstance(x, np.ndarray) and not x.ndim else x for x in inputs)
         out = options.pop("out", (None,))
         if len(out) != 1:
             raise ValueError("The 'out' parameter must have exactly one array value")
@@ -579,7 +582,7 @@ def _comparison(ufunc: Any) -> Callable[..., Any]:
             return NotImplemented
         if other is None and ufunc in (np.equal, np.not_equal):
             return self._new(np.full(self.shape, ufunc is np.not_equal))
-        return ufunc(self, other.item() if isinstance(other, np.ndarray) and not other.ndim else other)
+        return ufunc(self, other)
 
     return compare
 

@@ -393,12 +393,12 @@ class Event:
         return stream is None or stream._done >= count
 
 
-class PinnedMemory(np.ndarray):
+class PinnedMemory(bytearray):
     """Bytes of host memory that a device can reach by itself."""
 
 
 def alloc_pinned_memory(size: int) -> Any:
-    return np.empty(size, np.uint8).view(PinnedMemory)
+    return PinnedMemory(size)
 
 
 def is_pinned(x: Any) -> bool:

@@ -41,7 +41,7 @@ from dezero.kernels.blocked.rows import (
     softmax_cross_entropy_grad,
 )
 from dezero.kernels.blocked.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
-from dezero.kernels.reference import add_at, col2im, copy, gates, gates_grad_x, im2col, linear, tanh
+from dezero.kernels.reference import add_at, col2im, copy, einsum, gates, gates_grad_x, im2col, linear, matmul, tanh
 
 __all__ = [
     "adadelta",
@@ -59,12 +59,14 @@ __all__ = [
     "conv2d_grad_w",
     "copy",
     "deconv2d",
+    "einsum",
     "gates",
     "gates_grad_w",
     "gates_grad_x",
     "im2col",
     "linear",
     "log_softmax",
+    "matmul",
     "max_pool",
     "max_pool_gather",
     "max_pool_scatter",

@@ -38,7 +38,7 @@ from dezero.kernels.compiled.norm import (
 from dezero.kernels.compiled.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
 from dezero.kernels.compiled.product import gates, gates_grad_w, gates_grad_x, linear
 from dezero.kernels.compiled.rows import add_rows
-from dezero.kernels.reference import add_at, col2im, im2col
+from dezero.kernels.reference import add_at, col2im, einsum, im2col, matmul
 
 __all__ = [
     "adadelta",
@@ -56,12 +56,14 @@ __all__ = [
     "conv2d_grad_w",
     "copy",
     "deconv2d",
+    "einsum",
     "gates",
     "gates_grad_w",
     "gates_grad_x",
     "im2col",
     "linear",
     "log_softmax",
+    "matmul",
     "max_pool",
     "max_pool_gather",
     "max_pool_scatter",

@@ -21,6 +21,7 @@ from dezero.kernels.gpu.norm import (
     scale_and_shift,
 )
 from dezero.kernels.gpu.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
+from dezero.kernels.gpu.product import einsum, matmul
 from dezero.kernels.gpu.rows import add_at, add_rows
 from dezero.kernels.gpu.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
 from dezero.kernels.gpu.windows import col2im, im2col
@@ -43,12 +44,14 @@ __all__ = [
     "copy",
     "deconv2d",
     "dropout_mask",
+    "einsum",
     "gates",
     "gates_grad_w",
     "gates_grad_x",
     "im2col",
     "linear",
     "log_softmax",
+    "matmul",
     "max_pool",
     "max_pool_gather",
     "max_pool_scatter",

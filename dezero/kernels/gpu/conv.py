@@ -14,6 +14,7 @@ from typing import Any
 
 from dezero.kernels.gpu import cudnn
 from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, dense, for_each, sums_dtype
+from dezero.kernels.gpu.product import matmul
 from dezero.kernels.gpu.windows import add_columns, columns, geometry
 from dezero.kernels.reference import Pair
 
@@ -96,7 +97,7 @@ def _parts(x: Any, windows: int) -> Iterator[slice]:
 
 def _product(x: Any, y: Any) -> Any:
     """Matrices of each group; of one group a plain product, which cuBLAS has more ways for than for a batch."""
-    return (x[0] @ y[0])[None] if len(x) == 1 else x @ y
+    return (x[0] @ y[0])[None] if len(x) == 1 else matmul(x, y)
 
 
 def _rows(images: Any, groups: int) -> Any:

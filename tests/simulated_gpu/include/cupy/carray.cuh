@@ -34,9 +34,9 @@ class CArray {
 
   Element& operator[](ptrdiff_t i) const {  // the i-th element in C order
     char* place = about_.data;
-    for (ptrdiff_t axis = about_.ndim; axis-- > 0; i /= about_.shape[axis])
-      place += i % about_.shape[axis] * about_.strides[axis];
-    return *(Element*)place;
+    ptrdiff_t axis = about_.ndim - 1;
+    for (; axis > 0; i /= about_.shape[axis--]) place += i % about_.shape[axis] * about_.strides[axis];
+    return *(Element*)(axis < 0 ? place : place + i * about_.strides[0]);  // beyond the end where i is
   }
   template <class Int, size_t N>
   Element& operator[](const Int (&index)[N]) const {

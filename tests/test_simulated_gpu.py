@@ -1,0 +1,822 @@
+"""The stand-in for CuPy: as strict as CuPy, and its processor runs CUDA sources as a device would."""
+
+import copy
+import inspect
+import operator
+import os
+import pickle
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from simulated_gpu import have_compiler, host_view, kernels, machine_of, modules
+from simulated_gpu.functions import signatures
+from simulated_gpu.machine import BAD, GUARD
+
+needs_compiler = pytest.mark.skipif(not have_compiler(), reason="needs g++")
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    made = modules(devices=2)
+    for name, module in made.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return made["cupy"]
+
+
+@pytest.fixture
+def x(cupy):
+    return cupy.asarray(np.arange(6.0).reshape(2, 3))
+
+
+H = np.ones((2, 3))  # an array of the host
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Arrays: what CuPy refuses
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "said"),
+    [
+        (lambda x: x + H, "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: H + x, "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: x * np.array(2.0), "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: operator.iadd(x, H), "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: np.maximum(x, H), "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: np.concatenate([x, H]), "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: np.where(x > 0, x, H), "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: x @ H.T, "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: x + [1.0, 2.0, 3.0], "Unsupported type <class 'list'>"),
+        (lambda x: np.asarray(x), "Implicit conversion to a NumPy array is not allowed"),
+        (lambda x: np.array([x, x]), "Implicit conversion to a NumPy array is not allowed"),
+        (lambda x: type(x).__array__(x), "Please use `.get()`"),
+        (lambda x: np.add.at(x, (0,), 1.0), "all returned NotImplemented"),
+        (lambda x: np.polyfit(x, x, 1), "no implementation found"),
+        (lambda x: x.max(initial=0.0), "initial"),
+        (lambda x: np.max(x, initial=0.0), "initial"),
+        (lambda x: x.sum(where=x > 0), "where"),
+        (lambda x: np.exp(x, where=x > 0), "where"),
+        (lambda x: x.take([0], mode="clip"), "mode"),
+        (lambda x: x.astype("f4", casting="safe"), "casting is not supported"),
+        (lambda x: hash(x), "unhashable"),
+        (lambda x: len(x[0, 0]), "unsized"),
+        (lambda x: iter(x[0, 0]), "0-d"),
+        (lambda x: range(x[0, 0].astype(int)), "integer"),
+        (lambda x: x.__iadd__(1j), "could not be coerced"),
+    ],
+)
+def test_what_cupy_refuses_is_a_type_error(x, f, said):
+    with pytest.raises(TypeError, match=re.escape(said)):
+        f(x)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: operator.setitem(x, 0, H[0]),
+        lambda x: operator.setitem(x, ..., H),
+        lambda x: operator.setitem(x, 0, [1.0, 2.0, 3.0]),
+        lambda x: x.fill(H),
+        lambda x: x.max(axis=0).reshape(2),
+        lambda x: x[:0].max(),
+        lambda x: bool(x),
+        lambda x: x.argsort(kind="quicksort"),
+        lambda x: type(x)((2,), object),
+    ],
+)
+def test_what_cupy_refuses_is_a_value_error(x, f):
+    with pytest.raises(ValueError):  # noqa: PT011  of several kinds
+        f(x)
+
+
+def test_the_flags_say_nothing_of_writing(x):
+    assert not hasattr(x.flags, "writeable")
+    assert x.flags.c_contiguous
+    assert x.flags["C_CONTIGUOUS"]
+    assert x.T.flags.f_contiguous
+    assert not x[:, ::2].flags.forc
+
+
+def test_nothing_warns(cupy):
+    x = cupy.zeros(3)
+    assert np.isnan((x / x).get()).all()
+    assert np.isnan(float(x[:0].mean()))
+
+
+def test_scatter_add_is_deprecated_as_in_cupy_14(cupy):
+    import cupyx
+
+    with pytest.warns(DeprecationWarning, match=r"cupy\.add\.at"):
+        cupyx.scatter_add(cupy.zeros(3), cupy.array([0, 0]), 1.0)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Arrays: what they are
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.sum(),
+        lambda x: x.argmax(),
+        lambda x: np.max(x),
+        lambda x: x[0, 1],
+        lambda x: x[0, 1] + 1,
+        lambda x: 2.0 * x.mean(),
+        lambda x: np.exp(x[1, 1]),
+        lambda x: x[np.int64(0), 1] == 1,
+        lambda x: x.dot(x.T).trace(),
+    ],
+)
+def test_what_numpy_makes_a_scalar_is_an_array(cupy, x, f):
+    y = f(x)
+    assert isinstance(y, cupy.ndarray)
+    assert y.shape == ()
+    np.testing.assert_array_equal(y.get(), f(np.arange(6.0).reshape(2, 3)))
+
+
+@pytest.mark.parametrize("number", [2, 2.0, True, np.float32(2), np.float64(2), np.int64(2)])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "bool"])
+def test_numbers_mix_as_with_numpy(cupy, number, dtype):
+    host = np.ones(3, dtype)
+    for f in (operator.add, operator.mul, operator.truediv, operator.lt):
+        for found, wanted in [
+            (f(cupy.asarray(host), number), f(host, number)),
+            (f(number, cupy.asarray(host)), f(number, host)),
+        ]:
+            assert found.dtype == wanted.dtype
+            np.testing.assert_array_equal(found.get(), wanted)
+
+
+def test_an_array_of_places_wraps_around_and_a_number_does_not(cupy):
+    x = cupy.arange(3.0)
+    np.testing.assert_array_equal(x[cupy.array([3, -4, 1])].get(), [0.0, 2.0, 1.0])
+    np.testing.assert_array_equal(x.take(cupy.array([5])).get(), [2.0])
+    np.testing.assert_array_equal(cupy.take_along_axis(x, cupy.array([4]), 0).get(), [1.0])
+    np.testing.assert_array_equal(x.reshape(1, 3)[..., [4]].get(), [[1.0]])
+    with pytest.raises(IndexError):
+        x[3]
+
+
+@pytest.mark.parametrize("key", [1.5, "a", np.array([0.5]), (0, 0, 0), [0.0]])
+def test_no_index(x, key):
+    with pytest.raises(IndexError):
+        x[key]
+
+
+KEYS = [
+    0,
+    (0, 1),
+    slice(None, None, -1),
+    (..., 0),
+    None,
+    [1, 0],
+    np.array([1, 1]),
+    (slice(None), [0, 2]),
+    [True, False],
+]
+
+
+@pytest.mark.parametrize("key", [*KEYS, ([0, 1], [2, 0]), (np.array(1), 2), (slice(1), None, [0, 1])], ids=repr)
+def test_an_index_takes_what_numpys_takes(x, key):
+    host = x.get()
+    np.testing.assert_array_equal(x[key].get(), host[key])
+    x[key] = 7.0
+    host[key] = 7.0
+    np.testing.assert_array_equal(x.get(), host)
+
+
+def test_views_share_memory_and_copies_do_not(x):
+    assert x[1].data.ptr == x.data.ptr + 24
+    assert x.T.base is x
+    assert x.reshape(6)[1:].base is x
+    assert x.copy().base is None
+    assert x.copy().data.ptr != x.data.ptr
+    x[1][:] = 0.0
+    np.testing.assert_array_equal(x.get()[1], 0.0)
+    assert x[[0]].base is None
+
+
+def test_operations_give_c_order_and_copies_may_keep_it(cupy, x):
+    assert (x.T + 1).flags.c_contiguous
+    assert np.exp(x.T).flags.c_contiguous
+    assert x.T.copy().flags.c_contiguous
+    assert x.T.astype("f4").flags.f_contiguous
+    y = cupy.zeros((2, 3, 4)).transpose(2, 0, 1)
+    assert cupy.empty_like(y).strides == y.strides
+    assert not cupy.einsum("ij,kj->ik", x, x).flags.c_contiguous
+    assert not cupy.nonzero(x)[0].flags.c_contiguous
+
+
+def test_uninitialised_memory_shows(cupy):
+    for dtype in ("float16", "float32", "float64"):
+        assert np.isnan(cupy.empty(5, dtype).get()).all()
+    assert cupy.empty((), "int32").item() == np.array([BAD, BAD], np.uint16).view(np.int32)[0]
+
+
+def test_there_and_back(cupy, x):
+    y = cupy.zeros((2, 3))
+    y.set(H)
+    np.testing.assert_array_equal(y.get(), H)
+    assert cupy.asarray(x) is x
+    assert cupy.array(x) is not x
+    assert isinstance(cupy.asnumpy(x), np.ndarray)
+    assert x.get(order="F").flags.f_contiguous
+    out = np.empty((2, 3))
+    assert x.get(out=out) is out
+    np.testing.assert_array_equal(out, x.get())
+    with pytest.raises(TypeError, match="float32 array cannot be set to float64 array"):
+        y.set(H.astype("f4"))
+    with pytest.raises(ValueError, match="Shape mismatch"):
+        y.set(H[:1])
+
+
+@pytest.mark.parametrize("f", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_of_all_kinds(x, f):
+    y = f(x)
+    assert type(y) is type(x)
+    assert y.data.ptr != x.data.ptr
+    np.testing.assert_array_equal(y.get(), x.get())
+
+
+def test_each_machine_has_arrays_of_its_own(cupy):
+    other = modules()["cupy"]
+    assert not isinstance(other.zeros(3), cupy.ndarray)
+    assert other.get_array_module(other.zeros(3)) is other
+    assert cupy.get_array_module(H) is np
+
+
+def test_additions_at_places(cupy):
+    x = cupy.zeros(4, "f4")
+    cupy.add.at(x, cupy.array([0, 3, 3, -4]), cupy.array([1.0, 2.0, 3.0, 4.0]))
+    np.testing.assert_array_equal(x.get(), [5.0, 0.0, 0.0, 5.0])
+    with pytest.raises(TypeError, match="only supports"):
+        cupy.add.at(cupy.zeros(4, int), cupy.array([0]), 1)  # CuPy 13 refuses it
+
+
+def test_seeds_give_the_same_numbers_again_and_not_numpys(cupy):
+    cupy.random.seed(3)
+    found = cupy.random.rand(4).get()
+    cupy.random.seed(3)
+    np.testing.assert_array_equal(found, cupy.random.rand(4).get())
+    assert not np.array_equal(found, np.random.RandomState(3).rand(4))
+    assert cupy.random.default_rng(0).random((2,), "f4").dtype == np.float32
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The machine
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_counted_and_comes_back(cupy):
+    pool = cupy.get_default_memory_pool()
+    assert pool.used_bytes() == 0
+    x = cupy.zeros(100)
+    y = x[::2]
+    assert pool.used_bytes() == 1024  # 800 bytes in blocks of 512
+    del x
+    assert pool.used_bytes() == 1024  # the view holds it
+    del y
+    assert (pool.used_bytes(), pool.total_bytes(), pool.n_free_blocks()) == (0, 1024, 1)
+    pool.free_all_blocks()
+    assert pool.total_bytes() == 0
+
+
+def test_a_limit_that_is_passed_says_so_as_cupy_does(cupy):
+    pool = cupy.get_default_memory_pool()
+    pool.set_limit(size=4096)
+    x = cupy.zeros(300)
+    said = r"Out of memory allocating 4,096 bytes \(allocated so far: 2,560 bytes, limit set to: 4,096 bytes\)\."
+    with pytest.raises(cupy.cuda.memory.OutOfMemoryError, match=said) as caught:
+        cupy.zeros(512)
+    assert isinstance(caught.value, MemoryError)
+    del x
+    cupy.zeros(512)  # what lay idle makes room
+
+
+def test_devices(cupy):
+    with cupy.cuda.Device(1):
+        x = cupy.zeros(3)
+        assert cupy.get_default_memory_pool().used_bytes() == 512
+    assert (x.device.id, cupy.zeros(3).device.id) == (1, 0)
+    assert cupy.cuda.runtime.getDeviceCount() == 2
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="invalid device"):
+        cupy.cuda.Device(2).use()
+
+
+def test_a_machine_without_devices():
+    cupy = modules(devices=0)["cupy"]
+    assert not cupy.cuda.is_available()
+    for f in (cupy.cuda.runtime.getDeviceCount, lambda: cupy.zeros(3), lambda: cupy.random.seed(0)):
+        with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="no CUDA-capable device"):
+            f()
+
+
+def test_a_copy_of_pinned_memory_waits_in_its_stream(cupy):
+    import cupyx
+
+    pinned, x = cupyx.zeros_pinned(3), cupy.empty(3)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    x.set(pinned, stream=stream)
+    assert np.isnan(x.get()).all()  # nobody waited
+    pinned[:] = 5.0  # too early
+    cupy.cuda.get_current_stream().wait_event(stream.record())
+    np.testing.assert_array_equal(x.get(), 5.0)
+
+
+def test_a_copy_of_common_memory_is_made_when_it_is_asked_for(cupy):
+    host, x = np.zeros(3), cupy.empty(3)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    x.set(host, stream=stream)
+    host[:] = 5.0
+    stream.synchronize()
+    np.testing.assert_array_equal(x.get(), 0.0)
+
+
+def test_streams_are_current_inside_with(cupy):
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        assert cupy.cuda.get_current_stream() is stream
+    assert cupy.cuda.get_current_stream() == cupy.cuda.Stream.null
+    assert cupy.cuda.Stream.null.ptr == 0
+
+
+def test_what_lies_at_an_address(cupy, x):
+    np.testing.assert_array_equal(host_view(cupy, x.data.ptr, (2, 3), float), x.get())
+    np.testing.assert_array_equal(host_view(cupy, x.data.ptr, (3, 2), float, (8, 24)), x.T.get())
+    host_view(cupy, x[1].data.ptr, (3,), float)[0] = 9.0
+    assert x[1, 0] == 9.0
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="illegal memory access"):
+        host_view(cupy, x[1].data.ptr, (4,), float)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Kernels
+# ----------------------------------------------------------------------------------------------------------------------
+
+DOUBLE = 'extern "C" __global__ void twice(const float* x, float* y, int n) {%s}'
+INDEX = "int i = blockIdx.x * blockDim.x + threadIdx.x;"
+
+
+def kernel(cupy, body, name="twice", parameters="const float* x, float* y, int n", **options):
+    code = f'#include <cupy/carray.cuh>\nextern "C" __global__ void {name}({parameters}) {{ {INDEX} {body} }}'
+    return cupy.RawModule(code=code, **options).get_function(name)
+
+
+@pytest.fixture
+def floats(cupy):
+    return cupy.arange(10, dtype="f4"), cupy.empty(10, "f4")
+
+
+@needs_compiler
+def test_a_kernel_runs(cupy, floats):
+    x, y = floats
+    kernel(cupy, "if (i < n) y[i] = 2 * x[i];")((3,), (4,), (x, y, np.int32(10)))
+    np.testing.assert_array_equal(y.get(), 2 * x.get())
+    assert machine_of(cupy).launched == ["twice"]
+
+
+@needs_compiler
+def test_a_kernel_that_forgets_elements_leaves_them_uninitialised(cupy, floats):
+    x, y = floats
+    kernel(cupy, "if (i < n) y[i] = 2 * x[i];")((2,), (4,), (x, y, np.int32(10)))
+    np.testing.assert_array_equal(np.isnan(y.get()), np.arange(10) >= 8)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ("y[i] = 1;", "0 bytes behind"),
+        ("if (i < n - 1) y[i + 3] = 1;", "4 bytes behind|0 bytes behind"),
+        ("if (i == 0) y[-1] = 1;", "2 bytes before"),
+    ],
+)
+def test_a_kernel_that_writes_outside_its_array_is_caught_once(cupy, floats, body, where):
+    x, y = floats
+    f = kernel(cupy, body)
+    with pytest.raises(MemoryError, match=rf"twice, argument 1 wrote ({where}) an array of 40 bytes"):
+        f((3,), (4,), (x, y, np.int32(10)))
+    y.data.mem.check_guards("nobody")  # they are mended
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+def test_guards_begin_behind_the_last_byte(cupy, dtype):
+    parameters = "unsigned char* y"
+    y = cupy.empty(3, "uint8")
+    kernel(cupy, "if (i < 3) y[i] = 7;", parameters=parameters)((1,), (4,), (y,))
+    with pytest.raises(MemoryError, match="0 bytes behind an array of 3 bytes"):
+        kernel(cupy, "y[i] = 7;", parameters=parameters)((1,), (4,), (y,))
+
+
+@needs_compiler
+def test_what_is_read_outside_an_array_is_not_a_number(cupy, floats):
+    x, y = floats
+    kernel(cupy, "if (i < n) y[i] = x[i + 1];")((3,), (4,), (x, y, np.int32(10)))
+    assert np.isnan(y.get()[9])
+
+
+@needs_compiler
+def test_a_wild_pointer_is_an_error_and_not_the_end(cupy, floats):
+    x, y = floats
+    with pytest.raises(cupy.cuda.driver.CUDADriverError, match=r"illegal memory access.*SIGSEGV"):
+        kernel(cupy, "y[(long long)1 << 40] = 1;")((1,), (1,), (x, y, np.int32(10)))
+
+
+SUM = """
+__shared__ float parts[128];
+float sum = 0;
+for (int k = threadIdx.x; k < n; k += blockDim.x) sum += x[blockIdx.x * n + k];
+parts[threadIdx.x] = sum;
+%s
+for (int half = blockDim.x / 2; half; half /= 2) {
+    if (threadIdx.x < half) parts[threadIdx.x] += parts[threadIdx.x + half];
+    %s
+}
+if (threadIdx.x == 0) y[blockIdx.x] = parts[0];
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("threads", [1, 2, 32, 128])
+def test_threads_wait_for_each_other_at_a_barrier(cupy, threads):
+    x, y = cupy.asarray(np.random.default_rng(0).random((7, 50), "f4")), cupy.empty(7, "f4")
+    f = kernel(cupy, SUM % ("__syncthreads();", "__syncthreads();"))
+    for _ in range(2):
+        f((7,), (threads,), (x, y, np.int32(50)))
+        np.testing.assert_allclose(y.get(), x.get().sum(axis=1), rtol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_barrier_that_is_missing_shows(cupy, missing):
+    x, y = cupy.ones((7, 50), "f4"), cupy.empty(7, "f4")
+    barriers = ["__syncthreads();", "__syncthreads();"]
+    barriers[missing] = ""
+    kernel(cupy, SUM % tuple(barriers))((7,), (32,), (x, y, np.int32(50)))
+    assert not (y.get() == 50).all()
+
+
+@needs_compiler
+def test_a_barrier_that_not_all_threads_reach_is_an_error(cupy, floats):
+    x, y = floats
+    f = kernel(cupy, "if (i < n) return; __syncthreads();")
+    with pytest.raises(cupy.cuda.driver.CUDADriverError, match="some threads of a block have ended"):
+        f((1,), (4,), (x, y, np.int32(2)))
+    f((1,), (4,), (x, y, np.int32(0)))  # the next launch is well again
+
+
+@needs_compiler
+def test_grids_and_blocks_of_three_axes(cupy):
+    body = """int block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+    int thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+    y[block * 24 + thread] = 100 * threadIdx.z + 10 * threadIdx.y + threadIdx.x;"""
+    y = cupy.empty((6, 2, 3, 4), "i4")
+    kernel(cupy, body, parameters="int* y")((1, 2, 3), (4, 3, 2), (y,))
+    digits = np.indices((2, 3, 4))
+    np.testing.assert_array_equal(y.get(), np.broadcast_to(100 * digits[0] + 10 * digits[1] + digits[2], (6, 2, 3, 4)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (lambda x, y: (x, y, 10), "argument 2 is a int of 8 bytes, the parameter an integer of 4"),
+        (lambda x, y: (x, y, np.int64(10)), "argument 2 is a int64 of 8 bytes"),
+        (lambda x, y: (x, y, 10.0), "argument 2 is a float of 8 bytes"),
+        (lambda x, y: (x, y, np.float32(10)), "argument 2 is a float32 of 4 bytes, the parameter an integer"),
+        (lambda x, y: (x, y, True), "argument 2 is a bool of 1 bytes"),
+        (lambda x, y: (x, y), "takes 3 arguments, not 2"),
+        (lambda x, y: (x, H, np.int32(10)), "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x, y: (x, y, y), "argument 2 is a pointer"),
+        (lambda x, y: (np.int32(0), y, np.int32(10)), "argument 0 is a int32 of 4 bytes, the parameter a pointer"),
+        (
+            lambda x, y: (x.astype("f8"), y, np.int32(10)),
+            "array of float64, the parameter points to elements of 4 bytes",
+        ),
+        (lambda x, y: (x.astype("i4"), y, np.int32(10)), "array of int32"),
+        (lambda x, y: (x, [1], np.int32(10)), "Unsupported type <class 'list'>"),
+    ],
+)
+@needs_compiler
+def test_an_argument_that_a_device_would_misread_is_refused(cupy, floats, arguments, said):
+    f = kernel(cupy, "if (i < n) y[i] = 2 * x[i];")
+    with pytest.raises(TypeError, match=re.escape(said)):
+        f((3,), (4,), arguments(*floats))
+
+
+@needs_compiler
+def test_numbers_arrive_by_their_own_size(cupy):
+    parameters = "double* y, long long a, double b, float c, short d, bool e, const int* f, unsigned char g, float16 h"
+    y = cupy.empty(8)
+    numbers = (-5, 2.5, np.float32(0.5), np.int16(-7), True, None, np.uint8(200), np.float16(1.5))
+    body = "y[0] = a; y[1] = b; y[2] = c; y[3] = d; y[4] = e; y[5] = f == 0; y[6] = g; y[7] = (float)h;"
+    kernel(cupy, body, parameters=parameters)((1,), (1,), (y, *numbers))
+    np.testing.assert_array_equal(y.get(), [-5, 2.5, 0.5, -7, 1, 1, 200, 1.5])
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("grid", "block"), [((0,), (4,)), ((1,), (1025,)), ((1,), (32, 64)), ((1, 70_000), (1,)), ((1,), (1, 1, 65))]
+)
+def test_sizes_that_a_device_refuses(cupy, floats, grid, block):
+    f = kernel(cupy, "if (i < n) y[i] = 2 * x[i];")
+    with pytest.raises(cupy.cuda.driver.CUDADriverError, match="INVALID_VALUE"):
+        f(grid, block, (*floats, np.int32(10)))
+
+
+@needs_compiler
+def test_a_source_that_is_wrong_says_what_the_compiler_said(cupy):
+    with pytest.raises(
+        cupy.cuda.compiler.CompileException, match=r"kernel\.cu:2:\d+: error(.|\n)*nonsense(.|\n)*  2 ext"
+    ):
+        kernel(cupy, "y[i] = nonsense;")
+    with pytest.raises(cupy.cuda.compiler.CompileException, match="unrecognized option --fast"):
+        kernel(cupy, "", options=("--fast",))
+    with pytest.raises(TypeError, match="expected tuple, got list"):
+        cupy.RawModule(code="", options=["-DA"])
+    for word in ("atomicAdd(y, 1.0f);", "__shfl_down_sync(~0u, n, 1);"):
+        with pytest.raises(cupy.cuda.compiler.CompileException):  # the sources do without them
+            kernel(cupy, word)
+
+
+@needs_compiler
+def test_a_kernel_needs_a_name_that_can_be_found(cupy):
+    code = "__global__ void a(int* x) {} template <class T> __global__ void b(T* x, T y) { *x = y; }"
+    with pytest.raises(cupy.cuda.driver.CUDADriverError, match="named symbol not found"):
+        cupy.RawModule(code=code.split("template")[0]).get_function("a")
+    module = cupy.RawModule(code=code, name_expressions=["b<int>", "b<double>"])
+    x = cupy.empty((), "f8")
+    module.get_function("b<double>")((1,), (1,), (x, 2.5))
+    assert x == 2.5
+    with pytest.raises(cupy.cuda.driver.CUDADriverError, match="named symbol not found"):
+        module.get_function("b<float>")
+
+
+@needs_compiler
+def test_options_define_macros(cupy, floats):
+    x, y = floats
+    f = kernel(cupy, "if (i < n) y[i] = FACTOR * x[i] + ONE;", options=("-DFACTOR=3", "-DONE", "-std=c++14"))
+    f((10,), (1,), (x, y, np.int32(10)))
+    np.testing.assert_array_equal(y.get(), 3 * x.get() + 1)
+    code = DOUBLE % (INDEX + "if (i < n) y[i] = 2 * x[i];")
+    cupy.RawKernel(code, "twice")((10,), (1,), (x, y, np.int32(10)))
+    np.testing.assert_array_equal(y.get(), 2 * x.get())
+
+
+HALF_NUMBERS = np.random.default_rng(0).integers(0, 2**32, 200_000, np.uint32).view(np.float32)
+SPECIAL = [0.0, -0.0, np.inf, np.nan, 65504, 65519.9, 65520, 65536, 2**-14, 2**-24, 2**-25, 1.5 * 2**-25, 1e-30, 2049]
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_half_precision_is_rounded_as_numpy_rounds_it(cupy, name):
+    dtype = np.dtype(name) if name == "float16" else np.dtype(pytest.importorskip("ml_dtypes").bfloat16)
+    x = cupy.asarray(np.concatenate([HALF_NUMBERS, np.arange(-1.0, 1.0, 1e-4, "f4"), np.array(SPECIAL, "f4")]))
+    y, z = cupy.empty(x.shape, dtype), cupy.empty(x.shape, "f4")
+    include = f"#include <cupy/{name}.cuh>\n"
+    code = (
+        include + f'extern "C" __global__ void f(const float* x, {name}* y, float* z) {{ {INDEX} y[i] = ({name})x[i];'
+    )
+    cupy.RawModule(code=code + "z[i] = (float)y[i]; }").get_function("f")((len(x),), (1,), (x, y, z))
+    with np.errstate(over="ignore", invalid="ignore"):
+        wanted = x.get().astype(dtype)
+    np.testing.assert_array_equal(y.get().astype("f4"), wanted.astype("f4"))
+    np.testing.assert_array_equal(z.get(), wanted.astype("f4"))
+
+
+@needs_compiler
+def test_mathematics_has_overloads_and_order(cupy):
+    body = """y[0] = exp(x[0]); y[1] = log(x[0]); y[2] = tanhf(x[0]); y[3] = rsqrt(x[0]); y[4] = max(x[0], 2.0f);
+    y[5] = min(n, 2); y[6] = isnan(x[1]); y[7] = pow(x[0], 3); y[8] = fmaxf(x[1], 1.0f); y[9] = __ldg(x);"""
+    x, y = cupy.asarray(np.array([1.5, np.nan], "f4")), cupy.empty(10, "f4")
+    kernel(cupy, body)((1,), (1,), (x, y, np.int32(5)))
+    wanted = [np.exp(1.5), np.log(1.5), np.tanh(1.5), 1.5**-0.5, 2, 2, 1, 1.5**3, 1, 1.5]
+    np.testing.assert_allclose(y.get(), wanted, rtol=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Elementwise kernels
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@needs_compiler
+def test_an_elementwise_kernel_broadcasts_and_types_its_numbers(cupy, x):
+    f = cupy.ElementwiseKernel("T x, T y, float32 a", "T z", "z = a * x + y", "axpy")
+    row = cupy.asarray(np.array([10.0, 20.0, 30.0]))
+    np.testing.assert_array_equal(f(x, row, 2).get(), 2 * x.get() + row.get())
+    np.testing.assert_array_equal(f(x.T, row[:2], 2).get(), 2 * x.get().T + row.get()[:2])
+    assert f(x, 1, 2.0).dtype == np.float64
+    assert f(x[0, 0], 1, 2.0).shape == ()
+    assert f(x[:0], 1, 2.0).shape == (0, 3)
+    assert f(x.astype("f4"), np.float64(1), 2.0).dtype == np.float32
+    assert machine_of(cupy).launched[-1] == "axpy"
+
+
+@needs_compiler
+def test_an_elementwise_kernel_writes_to_what_it_is_given(cupy, x):
+    before, v = x.get(), cupy.ones((2, 3))
+    f = cupy.ElementwiseKernel("T g, T lr", "T p, T v", "v = T(0.5) * v - lr * g; p += v")
+    found = f(cupy.ones((2, 3)), 0.1, x, v)
+    assert found[0] is x
+    assert found[1] is v
+    np.testing.assert_allclose(v.get(), 0.4)
+    np.testing.assert_allclose(x.get(), before + 0.4)
+
+
+@needs_compiler
+def test_raw_arrays_have_indexes_and_a_size(cupy, x):
+    f = cupy.ElementwiseKernel("raw T x, raw int64 at", "T z", "z = at.size() * x[at[_ind.size() - 1 - i]]")
+    at = cupy.array([1, 5, 0])
+    np.testing.assert_array_equal(f(x, at, size=3).get(), [0.0, 15.0, 3.0])
+    f = cupy.ElementwiseKernel("raw T x", "T z", "int at[] = {1, (int)i}; z = x[at]")
+    np.testing.assert_array_equal(f(x, size=3).get(), [3.0, 4.0, 5.0])
+    np.testing.assert_array_equal(f(x.T, size=2).get(), [1.0, 4.0])
+
+
+@needs_compiler
+def test_parts_of_an_elementwise_kernel(cupy, x):
+    f = cupy.ElementwiseKernel(
+        "T x",
+        "bool y, float16 z",
+        "y = small(x); z = (float)x * c",
+        preamble="template <class T> __device__ bool small(T x) { return x < 2; }",
+        loop_prep="float c = 0.5f",
+        options=("-DUNUSED=1",),
+        return_tuple=True,
+    )
+    y, z = f(x)
+    np.testing.assert_array_equal(y.get(), x.get() < 2)
+    np.testing.assert_array_equal(z.get(), (x.get() / 2).astype("f2"))
+    assert cupy.ElementwiseKernel("T x", "T y", "y = x", no_return=True)(x) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        (lambda x: (x, x.astype("f4")), TypeError, "Type is mismatched. y float32 float64 T"),
+        (lambda x: (x, H), TypeError, "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x: (x, None), TypeError, "Unsupported type <class 'NoneType'>"),
+        (lambda x: (x,), TypeError, "takes 2 or 3 arguments, not 1"),
+        (lambda x: (x, x, x.astype("f4")), TypeError, "Type is mismatched"),
+        (lambda x: (x, x, 1.0), TypeError, "Output arguments must be cupy.ndarray"),
+        (lambda x: (x, x, x[0]), ValueError, "Out shape is mismatched"),
+        (lambda x: (1, 2), TypeError, "nothing says which type"),
+        (lambda x: (x, x[:, :2]), ValueError, "broadcast"),
+    ],
+)
+def test_what_an_elementwise_kernel_refuses(cupy, x, arguments, error, said):
+    f = cupy.ElementwiseKernel("T x, T y", "T z", "z = x + y")
+    with pytest.raises(error, match=said):
+        f(*arguments(x))
+
+
+@needs_compiler
+def test_an_elementwise_kernel_may_not_write_to_its_inputs(cupy, x):
+    with pytest.raises(cupy.cuda.compiler.CompileException, match="read-only"):
+        cupy.ElementwiseKernel("T x", "T y", "x = 1; y = x")(x)
+
+
+@needs_compiler
+def test_an_elementwise_kernel_that_reaches_beyond_is_caught(cupy, x):
+    with pytest.raises(MemoryError, match="kernel, parameter y wrote 0 bytes behind an array of 48 bytes"):
+        cupy.ElementwiseKernel("T x", "raw T y", "y[i + 1] = x")(x, x.copy())
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Compiled kernels are kept
+# ----------------------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import sys
+sys.path[:0] = {path!r}
+from simulated_gpu import modules
+cupy = modules()["cupy"]
+print(cupy.ElementwiseKernel("T x", "T y", "y = x + {number}")(cupy.ones(1)))
+"""
+
+
+@needs_compiler
+def test_compiled_kernels_are_found_again_and_many_may_compile_at_once(tmp_path):
+    cache = tmp_path / "cache"
+    environment = {**os.environ, "DEZERO_TEST_CACHE": str(cache)}
+    program = PROGRAM.format(path=[str(Path(__file__).parent)], number=41)
+    command = [sys.executable, "-c", program]
+    started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate()[0] for process in started] == ["[42.]\n"] * 3
+    (made,) = cache.iterdir()  # one library, and nothing half done
+    about = made.stat()
+    assert subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout == "[42.]\n"
+    assert (made.stat().st_ino, made.stat().st_mtime_ns) == (about.st_ino, about.st_mtime_ns)
+
+
+@needs_compiler
+def test_what_does_not_compile_leaves_nothing(tmp_path, monkeypatch, cupy, x):
+    monkeypatch.setenv("DEZERO_TEST_CACHE", str(tmp_path))
+    with pytest.raises(cupy.cuda.compiler.CompileException):
+        cupy.ElementwiseKernel("T x", "T y", "y = nothing of the kind")(x)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs file modes")
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("DEZERO_TEST_CACHE", str(tmp_path))
+    tmp_path.chmod(0o777)
+    assert kernels._cache() != tmp_path
+    tmp_path.chmod(0o700)
+    assert kernels._cache() == tmp_path
+
+
+def test_without_a_compiler_it_says_so(monkeypatch, cupy, x):
+    monkeypatch.setattr(kernels, "_compiler", lambda: None)
+    assert not have_compiler()
+    with pytest.raises(cupy.cuda.compiler.CompileException, match="no C\\+\\+ compiler"):
+        cupy.ElementwiseKernel("T x", "T y", "y = x + 12345.5")(x)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Beside CuPy, where it is installed; no device is needed
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real():
+    return pytest.importorskip("cupy")
+
+
+OWN = {"_machine", "_cupy", "_array"}
+
+
+def parameters_of(f):
+    """The names of a function's parameters: by inspection, or from the line that Cython writes into a docstring."""
+    try:
+        return [p for p in inspect.signature(f).parameters if p != "self"]
+    except (TypeError, ValueError):
+        line = re.match(r"[\w.]+\((.*)\)(?: -> \w+)?$", (f.__doc__ or "").split("\n")[0])
+        if line is None:
+            return None
+        parts = [part.partition("=")[0].split()[-1].lstrip("*") for part in line[1].split(",") if part.strip()]
+        return [part for part in parts if part not in ("self", "")]
+
+
+def taken_by(f):
+    parameters = inspect.signature(f).parameters.values()
+    return [p.name for p in parameters if p.name not in ("self", "_") and p.kind is not p.VAR_POSITIONAL]
+
+
+def everything(module, path=""):
+    """Yield the path of each public thing in a module, in those in it, and in their classes."""
+    for name, thing in vars(module).items():
+        if name.startswith("_") or name in OWN:
+            continue
+        yield f"{path}{name}", thing
+        if isinstance(thing, types.ModuleType):
+            yield from everything(thing, f"{path}{name}.")
+        elif isinstance(thing, type) and thing.__module__.startswith(("cupy", "simulated_gpu")):
+            members = {member: value for cls in thing.__mro__[:-1] for member, value in vars(cls).items()}
+            for member in members:
+                if not member.startswith("_"):
+                    yield f"{path}{name}.{member}", getattr(thing, member)
+
+
+STAND_IN = modules()
+THINGS = [(root, path, thing) for root in ("cupy", "cupyx") for path, thing in everything(STAND_IN[root])]
+INNER = {"mem", "offset", "live"}  # attributes that CuPy's extension classes have, but do not list
+
+
+@pytest.mark.parametrize(("root", "path", "thing"), THINGS, ids=[f"{root}.{path}" for root, path, _ in THINGS])
+def test_cupy_has_all_that_the_stand_in_has(real, root, path, thing):
+    found = sys.modules.get(root) or pytest.importorskip(root)
+    for name in path.split("."):
+        assert hasattr(found, name), f"{root} has no {path}"
+        found = getattr(found, name)
+    if not inspect.isroutine(thing):
+        return
+    wanted, taken = parameters_of(found), taken_by(thing)
+    if wanted is not None and "kwargs" not in wanted:
+        assert set(taken) <= {*wanted, "args", "kwargs"}, f"{root}.{path} takes {wanted}"
+        both = [name for name in wanted if name in taken]
+        assert both == taken[: len(both)] or set(both) <= {"dtype", "out", "stream"}, "in another order"
+
+
+def test_every_line_of_the_table_is_a_function(cupy):
+    for name in signatures():
+        assert callable(getattr(cupy, name)), name
+
+
+def test_cupys_operators_are_the_stand_ins(real, cupy):
+    special = {name for name in dir(cupy.ndarray) if name.startswith("__")} - set(dir(type("C", (), {})))
+    missing = {name for name in special if not hasattr(real.ndarray, name)}
+    assert missing == set()
+    lacking = {"__index__", "__imatmul__", "__contains__"} & {n for n in dir(cupy.ndarray) if n not in dir(object)}
+    assert lacking == set()
+
+
+def test_the_guards_are_wider_than_a_warp_of_doubles():
+    assert GUARD >= 32 * 8
