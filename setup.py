@@ -23,7 +23,19 @@ setup(
     extras_require={
         "plot": ["matplotlib>=3.8", "Pillow>=10"],
         "fast": ["numba>=0.61"],
-        "gpu": ["cupy-cuda12x>=13"],
+        # CuPy with the CUDA libraries that it calls, cuDNN and the way to it, NumPy's bfloat16; the driver is the system's.
+        "gpu": [
+            "cupy-cuda12x[ctk]>=13",
+            "nvidia-cudnn-cu12>=9.1",
+            "nvidia-cudnn-frontend>=1.32",
+            "ml_dtypes",
+        ],
+        "gpu13": [
+            "cupy-cuda13x[ctk]>=13.6",
+            "nvidia-cudnn-cu13>=9.12",
+            "nvidia-cudnn-frontend>=1.32",
+            "ml_dtypes",
+        ],
         "test": ["pytest>=8", "hypothesis>=6.100", "matplotlib>=3.8", "Pillow>=10", "numba>=0.61"],
     },
     classifiers=[

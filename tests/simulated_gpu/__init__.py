@@ -82,19 +82,15 @@ def modules(devices: int = 1, memory: int = 16 * GIBIBYTE) -> dict[str, types.Mo
 
 
 def _add_cuda(module: Any, machine: Machine) -> None:
-    device, stream, event = (
+    Device, Stream, Event = (
         type(cls.__name__, (cls,), {"_machine": machine, "__module__": "cupy.cuda"})
         for cls in (_machine.Device, _machine.Stream, _machine.Event)
     )
-    machine.null = stream.null = stream.__new__(stream)
+    machine.null = Stream.null = Stream.__new__(Stream)
     machine.null._begin(machine, ptr=0, non_blocking=False)
 
-    def check_device(i: int) -> None:
-        machine.check()
-        device(i)._check()
-
-    def properties(i: int) -> dict[str, Any]:
-        check_device(i)
+    def properties(device: int) -> dict[str, Any]:
+        Device(device)._check()
         return {
             "name": b"Simulated GPU",
             "totalGlobalMem": machine.memory,
@@ -113,9 +109,9 @@ def _add_cuda(module: Any, machine: Machine) -> None:
 
     cuda = module(
         "cupy.cuda",
-        Device=device,
-        Event=event,
-        Stream=stream,
+        Device=Device,
+        Event=Event,
+        Stream=Stream,
         MemoryPointer=_machine.MemoryPointer,
         MemoryPool=_machine.MemoryPool,
         alloc=lambda size: _machine.MemoryPool(machine).malloc(size),
@@ -126,9 +122,9 @@ def _add_cuda(module: Any, machine: Machine) -> None:
         is_available=lambda: machine.devices > 0,
     )
     module("cupy.cuda.compiler", CompileException=CompileException)
-    module("cupy.cuda.device", Device=device, get_device_id=current_device)
+    module("cupy.cuda.device", Device=Device, get_device_id=current_device)
     module("cupy.cuda.driver", CUDADriverError=_machine.CUDADriverError)
-    module("cupy.cuda.stream", Stream=stream, Event=event, get_current_stream=cuda.get_current_stream)
+    module("cupy.cuda.stream", Stream=Stream, Event=Event, get_current_stream=cuda.get_current_stream)
     module("cupy.cuda.memory", OutOfMemoryError=_machine.OutOfMemoryError, MemoryPointer=_machine.MemoryPointer)
     module(
         "cupy.cuda.runtime",
@@ -139,9 +135,9 @@ def _add_cuda(module: Any, machine: Machine) -> None:
         getDeviceCount=count,
         getDeviceProperties=properties,
         is_hip=False,
-        memGetInfo=lambda: device().mem_info,
+        memGetInfo=lambda: Device().mem_info,
         runtimeGetVersion=lambda: 13000,
-        setDevice=lambda i: device(i).use(),
+        setDevice=lambda device: Device(device).use(),
     )
 
 

@@ -387,7 +387,7 @@ class BaseArray:
         with silently():
             self._host[...] = value
 
-    def reshape(self, *shape: Any, order: str = "C", copy: Any = None) -> Any:
+    def reshape(self, *shape: Any, order: str = "C") -> Any:
         if len(shape) == 1:
             shape = shape[0]
         host = self._host.reshape(shape, order=order)
@@ -416,17 +416,10 @@ class BaseArray:
             raise TypeError(f"'repeats' does not accept {type(repeats)}")
         return self._new(self._host.repeat(repeats, axis))
 
-    @staticmethod
-    def _check_kind_sort(kind: Any) -> None:
-        if kind not in (None, "stable"):
-            raise ValueError("kind can only be None or 'stable'")
-
-    def sort(self, axis: int = -1, kind: Any = None) -> None:
-        self._check_kind_sort(kind)
+    def sort(self, axis: int = -1) -> None:
         self._host.sort(axis, kind="stable")
 
-    def argsort(self, axis: int = -1, kind: Any = None) -> Any:
-        self._check_kind_sort(kind)
+    def argsort(self, axis: int = -1) -> Any:
         places = self._new(np.moveaxis(self._host, axis, -1).argsort(-1, kind="stable"))
         return places._view(np.moveaxis(places._host, -1, axis))  # not contiguous unless the axis is the last one
 

@@ -72,7 +72,7 @@ SIGNATURES = """
     ptp(a, axis=None, out=None, keepdims=False)
     ravel(a, order='C')
     repeat(a, repeats, axis=None)
-    reshape(a, newshape, order='C', *, copy=None)
+    reshape(a, newshape, order='C')
     roll(a, shift, axis=None)
     rollaxis(a, axis, start=0)
     round(a, decimals=0, out=None)
@@ -101,7 +101,7 @@ SIGNATURES = """
 
 MAKERS = """
     array(obj, dtype=None, copy=True, order='K', subok=False, ndmin=0, *, blocking=False)
-    asarray(a, dtype=None, order=None, *, copy=None, blocking=False)
+    asarray(a, dtype=None, order=None, *, blocking=False)
     asnumpy(a, stream=None, order='C', out=None, *, blocking=True)
     arange(start, stop=None, step=1, dtype=None)
     empty(shape, dtype=float, order='C')
@@ -264,7 +264,6 @@ def _numpys(name: str, function: Any, args: Any, options: Any) -> Any:
     if name == "pad":
         _check_wrap(*args, **options)
     if name == "reshape":
-        options.pop("copy", None)
         return args[0].reshape(args[1], order=args[2] if len(args) > 2 else "C")
     with silently():
         if not any(is_half(x) for x in args):
@@ -408,12 +407,18 @@ def _special(cls: type[BaseArray], found: dict[str, Any]) -> dict[str, Any]:
     def diag(v: Any, k: int = 0) -> Any:
         return cls._new(np.diag(v._host, k))
 
+    def check_kind(kind: Any) -> None:
+        if kind not in (None, "stable"):
+            raise ValueError("kind can only be None or 'stable'")
+
     def argsort(a: Any, axis: int = -1, kind: Any = None) -> Any:
-        return a.argsort(axis, kind)
+        check_kind(kind)
+        return a.argsort(axis)
 
     def sort(a: Any, axis: int = -1, kind: Any = None) -> Any:
+        check_kind(kind)
         y = a.copy()
-        y.sort(axis, kind)
+        y.sort(axis)
         return y
 
     def ndim(a: Any) -> int:
@@ -477,8 +482,8 @@ def _makers(cls: type[BaseArray]) -> dict[str, Any]:
             cls._machine.current_stream().synchronize()
         return y.reshape((1,) * (ndmin - y.ndim) + y.shape) if y.ndim < ndmin else y
 
-    def asarray(a: Any, dtype: Any = None, order: Any = None, *, copy: Any = None, blocking: bool = False) -> Any:
-        return array(a, dtype, bool(copy), order or "K", blocking=blocking)
+    def asarray(a: Any, dtype: Any = None, order: Any = None, *, blocking: bool = False) -> Any:
+        return array(a, dtype, False, order or "K", blocking=blocking)
 
     def asnumpy(a: Any, stream: Any = None, order: str = "C", out: Any = None, *, blocking: bool = True) -> Any:
         if isinstance(a, BaseArray):

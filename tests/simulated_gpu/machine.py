@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import Counter
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -130,6 +130,7 @@ class Machine:
         }  # blocks of so many bytes, by device
         self.limit: Counter[int] = Counter()
         self.lock = threading.RLock()
+        self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self.null: Any = None  # the stream of those who ask for none
         self.launched: list[str] = []  # the names of kernels, in the order of their launches
 
@@ -173,9 +174,8 @@ class Machine:
 
     def synchronize(self) -> None:
         """Wait for all streams."""
-        for stream in list(Stream.waiting):
-            if stream._machine is self:
-                stream.synchronize()
+        for stream in list(self.streams):
+            stream.synchronize()
 
 
 class MemoryPool:
@@ -296,7 +296,6 @@ class Stream:
 
     _machine: Machine
     _count = 0
-    waiting: ClassVar[weakref.WeakSet[Stream]] = weakref.WeakSet()
     null: Stream
 
     def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False, priority: int | None = None):
@@ -305,12 +304,12 @@ class Stream:
         self._begin(self._machine, 0 if null else 0x5000 + 16 * Stream._count, non_blocking and not null)
 
     def _begin(self, machine: Machine, ptr: int, non_blocking: bool) -> None:
-        self._machine, self.ptr, self.non_blocking = machine, ptr, non_blocking
+        self._machine, self.ptr, self._non_blocking = machine, ptr, non_blocking
         self.device_id = -1 if ptr == 0 else machine.local.device
         self._queue: list[Any] = []
         self._done = 0
         self._before: list[Stream] = []
-        Stream.waiting.add(self)
+        machine.streams.add(self)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and self.ptr == other.ptr
@@ -319,7 +318,7 @@ class Stream:
         return hash(self.ptr)
 
     def _submit(self, work: Any) -> None:
-        if self.non_blocking:
+        if self._non_blocking:
             self._queue.append(work)
         else:
             work()
@@ -333,10 +332,6 @@ class Stream:
     @property
     def _length(self) -> int:
         return self._done + len(self._queue)
-
-    @property
-    def is_non_blocking(self) -> bool:
-        return self.non_blocking
 
     @property
     def done(self) -> bool:
@@ -355,7 +350,7 @@ class Stream:
         stream, count = event._mark
         if stream is not self:
             self._submit(lambda: stream._run(count))
-            if not self.non_blocking:
+            if not self._non_blocking:
                 stream._run(count)
 
     def use(self) -> Stream:
