@@ -23,7 +23,7 @@ setup(
     extras_require={
         "plot": ["matplotlib>=3.8", "Pillow>=10"],
         "fast": ["numba>=0.61"],
-        # CuPy with the CUDA libraries that it calls, cuDNN and the way to it, NumPy's bfloat16; the driver is the system's.
+        # CuPy with the CUDA libraries that it calls, cuDNN and the way to it, and bfloat16; the driver is the system's.
         "gpu": [
             "cupy-cuda12x[ctk]>=13",
             "nvidia-cudnn-cu12>=9.1",

@@ -61,6 +61,7 @@ def ours(weights: dict[str, Any], batch_size: int) -> Callable[[], list[float]]:
 
     def epoch() -> list[float]:
         losses = []
+        loader.reset()
         for x, t in loader:
             loss = F.softmax_cross_entropy(model(x), t)
             model.cleargrads()
@@ -89,6 +90,7 @@ def pytorchs(torch: Any, weights: dict[str, Any], batch_size: int) -> Callable[[
     def batches() -> Iterator[Any]:
         """Each batch is on its way while the one before it is worked on, as ours are."""
         ahead = None
+        loader.reset()
         for arrays in loader:
             sent = [torch.from_numpy(a).pin_memory().to("cuda", non_blocking=True) for a in arrays]
             if ahead:
@@ -137,17 +139,17 @@ def measure(batch_size: int, epochs: int) -> Iterator[str]:
         contenders[f"PyTorch {torch.__version__}"] = pytorchs(torch, weights, batch_size)
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     losses: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(epochs + 1):
-        for seed, (name, epoch) in enumerate(contenders.items()):
-            dezero.seed(seed)
+    for number in range(epochs + 1):
+        for name, epoch in contenders.items():
+            dezero.seed(number)
             start = time.perf_counter()
             losses[name] += epoch()
             seconds[name].append(time.perf_counter() - start)
     for name, times in seconds.items():
         median = statistics.median(times[1:])
         steps = len(losses[name]) // len(times)
-        last = statistics.mean(losses[name][-steps:])
-        yield f"| {batch_size} | {name} | {median:.3f} | {1000 * median / steps:.2f} | {losses[name][0]:.5f} | {last:.4f} |"
+        first, last = losses[name][0], statistics.mean(losses[name][-steps:])
+        yield f"| {batch_size} | {name} | {median:.3f} | {1000 * median / steps:.2f} | {first:.5f} | {last:.4f} |"
 
 
 def main() -> None:

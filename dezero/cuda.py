@@ -19,6 +19,7 @@ import math
 import re
 import sys
 import types
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -90,9 +91,15 @@ def __getattr__(name: str) -> Any:
 
 def _set_precision_of_products(cupy: Any) -> None:
     """Let CuPy's products of float32 take TF32, or not. It has no public name for that but an environment variable."""
-    core = cupy._core
-    kind = "COMPUTE_TYPE_TF32" if allow_tf32 else "COMPUTE_TYPE_DEFAULT"
-    core.set_compute_type(np.dtype(np.float32), getattr(core._routines_linalg, kind))
+    try:
+        set_compute_type, kinds = cupy._core.set_compute_type, cupy._core._routines_linalg
+        kind = kinds.COMPUTE_TYPE_TF32 if allow_tf32 else kinds.COMPUTE_TYPE_DEFAULT
+    except AttributeError:
+        version = cupy.__version__
+        message = f"cuda.allow_tf32: CuPy {version} has no way to set it for products; set CUPY_TF32=1 before it starts"
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    else:
+        set_compute_type(np.dtype(np.float32), kind)
 
 
 def need_gpu(operation: str) -> Any:

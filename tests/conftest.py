@@ -1,11 +1,17 @@
-"""What tests of the GPU find in place: a device, or a stand-in for one."""
+"""What tests find in place: the one source of random numbers as it was, and a GPU, or a stand-in for one."""
 
 import sys
 
 import numpy as np
 import pytest
 
-from dezero import cuda
+from dezero import cuda, random
+
+
+@pytest.fixture(autouse=True)
+def _no_seed_is_left():
+    yield
+    random.seed(None)
 
 
 class GPU:
@@ -30,18 +36,19 @@ class GPU:
 
 
 @pytest.fixture
-def simulated(request, monkeypatch):
+def simulated(request):
     """CuPy's stand-in, in CuPy's place: see simulated_gpu/. It yields a GPU of one device, or of more."""
     from simulated_gpu import modules
 
     made = modules(devices=getattr(request, "param", 1))
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("cupy", "cupyx")]:
-        monkeypatch.delitem(sys.modules, name)
-    for name, module in made.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setitem(sys.modules, "cudnn", None)  # a real cuDNN would take a simulated address for a device's
-    cuda.look_again()
-    yield GPU(made["cupy"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("cupy", "cupyx")]:
+            patch.delitem(sys.modules, name)
+        for name, module in made.items():
+            patch.setitem(sys.modules, name, module)
+        patch.setitem(sys.modules, "cudnn", None)  # a real cuDNN would take a simulated address for a device's
+        cuda.look_again()
+        yield GPU(made["cupy"])
     cuda.look_again()
 
 

@@ -357,6 +357,26 @@ def test_a_setting_is_true_or_false(name):
         setattr(cuda, name, 1)
 
 
+@pytest.mark.parametrize("when", ["before CuPy is looked for", "after"])
+def test_cupys_products_are_told_of_tf32(gpu, monkeypatch, when):
+    core, single = gpu.cupy._core, np.dtype("f4")
+    monkeypatch.setattr(cuda, "allow_tf32", True)
+    if when != "after":
+        cuda.look_again()
+    cuda.use_gpu()
+    assert core.get_compute_type(single) == core._routines_linalg.COMPUTE_TYPE_TF32
+    cuda.allow_tf32 = False
+    assert core.get_compute_type(single) == core._routines_linalg.COMPUTE_TYPE_DEFAULT
+
+
+def test_a_cupy_that_cannot_be_told_of_tf32_is_no_error(simulated, monkeypatch):
+    monkeypatch.delattr(simulated.cupy._core, "set_compute_type")
+    with pytest.warns(RuntimeWarning, match=r"allow_tf32: CuPy 14.* set CUPY_TF32=1 before"):
+        cuda.allow_tf32 = True
+    with pytest.warns(RuntimeWarning, match="allow_tf32"):
+        cuda.allow_tf32 = False
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Memory
 # ----------------------------------------------------------------------------------------------------------------------

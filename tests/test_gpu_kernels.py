@@ -510,7 +510,9 @@ def test_none_of_our_sources_adds_atomically_or_counts_in_int():
 
 @pytest.mark.gpu
 def test_arrays_of_more_elements_than_an_int_counts():
-    cupy = pytest.importorskip("cupy")
+    if not cuda.gpu_enable:
+        pytest.skip("needs a GPU")
+    cupy = cuda.cupy
     x = cupy.zeros((2, 1, 2**15, 2**15 + 64), np.int8)
     if cupy.cuda.Device().mem_info[0] < 8 * x.nbytes:
         pytest.skip("the device has not so much memory")

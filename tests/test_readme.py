@@ -21,7 +21,7 @@ def blocks(text):
     return re.findall(r"```python\n(.+?)```", text, re.DOTALL)
 
 
-FIRST_GRADIENT, FIRST_CNN, GRAPH, DERIVATIVES, ANOMALY, KERNELS = blocks(README)
+FIRST_GRADIENT, FIRST_CNN, GPU, PRECISION, GRAPH, DERIVATIVES, ANOMALY, KERNELS = blocks(README)
 
 
 def run(source, capsys):
@@ -34,6 +34,23 @@ def test_it_prints_what_its_comments_say(source, capsys):
     said = re.findall(r"print\(.+\)  # (variable\(.+?\))(?:,|\n)", source)
     assert said
     assert " ".join(run(source, capsys)).split() == " ".join(said).split()
+
+
+def test_the_program_for_a_gpu_runs_without_one(capsys):
+    (loss,) = run(GPU, capsys)
+    assert 0 < float(loss) < 3
+
+
+def test_the_program_for_a_gpu_runs_on_one(gpu, capsys):
+    (loss,) = run(GPU, capsys)
+    assert 0 < float(loss) < 3
+
+
+@pytest.mark.parametrize("on", ["the CPU", "the GPU"])
+def test_mixed_precision_leaves_float32(on, request, capsys):
+    if on == "the GPU":
+        request.getfixturevalue("simulated")
+    assert run(PRECISION, capsys) == ["float32 float32"]
 
 
 def test_the_picture_is_the_one_shown(tmp_path, monkeypatch, capsys):
@@ -66,7 +83,7 @@ def test_the_first_cnn_learns_most_digits_in_one_epoch(capsys):
 
 
 def test_the_two_commands_are_there_to_copy():
-    commands = re.findall(r"```sh\n(.+?)\n```", README)
+    commands = [text for text in re.findall(r"```sh\n(.+?)\n```", README, re.DOTALL) if text.startswith("python3")]
     assert [command.split("/")[-1].split()[0] for command in commands] == ["train_cnn.py", "python"]
     assert all(command.startswith("python3 -m venv .venv && ") for command in commands)
 

@@ -67,6 +67,7 @@ H = np.ones((2, 3))  # an array of the host
         (lambda x: len(x[0, 0]), "unsized"),
         (lambda x: iter(x[0, 0]), "0-d"),
         (lambda x: range(x[0, 0].astype(int)), "integer"),
+        (lambda x: np.add(x, 1, out=H), "return arrays must be of ArrayType"),
         (lambda x: x.__iadd__(1j), "could not be coerced"),
     ],
 )
@@ -80,6 +81,7 @@ def test_what_cupy_refuses_is_a_type_error(x, f, said):
     [
         lambda x: operator.setitem(x, 0, H[0]),
         lambda x: operator.setitem(x, ..., H),
+        lambda x: operator.setitem(x, 0, H[0, :1]),
         lambda x: operator.setitem(x, 0, [1.0, 2.0, 3.0]),
         lambda x: x.fill(H),
         lambda x: x.max(axis=0).reshape(2),
@@ -379,7 +381,7 @@ def test_a_kernel_runs(cupy, floats):
     x, y = floats
     kernel(cupy, "if (i < n) y[i] = 2 * x[i];")((3,), (4,), (x, y, np.int32(10)))
     np.testing.assert_array_equal(y.get(), 2 * x.get())
-    assert machine_of(cupy).launched == ["twice"]
+    assert list(machine_of(cupy).launched) == ["twice"]
 
 
 @needs_compiler
@@ -462,6 +464,16 @@ def test_a_barrier_that_is_missing_shows(cupy, missing):
     barriers[missing] = ""
     kernel(cupy, SUM % tuple(barriers))((7,), (32,), (x, y, np.int32(50)))
     assert not (y.get() == 50).all()
+
+
+@needs_compiler
+@pytest.mark.parametrize("other", ["threadIdx.x + 1", "threadIdx.x + 31"])
+def test_threads_run_in_more_than_one_order(cupy, other):
+    body = f"""__shared__ int s[32]; s[threadIdx.x] = -blockIdx.x - 1; __syncthreads();
+    s[threadIdx.x] = i; y[i] = s[({other}) % 32];"""
+    y = cupy.empty(64, "i4")
+    kernel(cupy, body, parameters="int* y")((2,), (32,), (y,))
+    assert (y.get() < 0).sum() > 30  # in one of the blocks threads ran before their neighbours, in the other behind
 
 
 @needs_compiler
@@ -655,6 +667,17 @@ def test_parts_of_an_elementwise_kernel(cupy, x):
     np.testing.assert_array_equal(y.get(), x.get() < 2)
     np.testing.assert_array_equal(z.get(), (x.get() / 2).astype("f2"))
     assert cupy.ElementwiseKernel("T x", "T y", "y = x", no_return=True)(x) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", kernels.C_TYPES)
+def test_every_type_of_an_elementwise_kernel(cupy, dtype):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    values = np.array([-100, -1, 0, 1, 100]).astype(dtype)
+    y = cupy.ElementwiseKernel("T x", "float64 y, T z", "y = (double)x; z = x")(cupy.asarray(values))
+    np.testing.assert_array_equal(y[0].get(), values.astype(float))
+    np.testing.assert_array_equal(y[1].get(), values)
 
 
 @pytest.mark.parametrize(

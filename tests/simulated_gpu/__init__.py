@@ -73,6 +73,9 @@ def modules(devices: int = 1, memory: int = 16 * GIBIBYTE) -> dict[str, types.Mo
         get_default_pinned_memory_pool=lambda: pinned_pool,
     )
     module("cupy.random", **random_functions(ndarray))
+    precision = dict.fromkeys(map(np.dtype, ("f2", "f4", "f8")), 1)  # of products; they are NumPy's whatever it says
+    module("cupy._core", set_compute_type=precision.__setitem__, get_compute_type=precision.__getitem__)
+    module("cupy._core._routines_linalg", COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7)
     module("cupy.lib")
     module("cupy.lib.stride_tricks", **stride_tricks(ndarray))
     _add_cuda(module, machine)

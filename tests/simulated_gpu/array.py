@@ -27,10 +27,15 @@ NO_CONVERSION = (
 )
 
 
-@contextlib.contextmanager
-def silently() -> Iterator[None]:
+def silently() -> Any:
     """A device warns of nothing."""
-    with np.errstate(all="ignore"), warnings.catch_warnings():
+    return np.errstate(all="ignore")
+
+
+@contextlib.contextmanager
+def _more_silently() -> Iterator[None]:
+    """Nor of means of nothing, of which NumPy warns otherwise."""
+    with silently(), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
@@ -298,7 +303,7 @@ class BaseArray:
             kind = np.float64 if name in ("var", "std") else np.float32
             y = self.astype(kind)._reduce(name, axis, None, **options)._host
             return self._into(out, y if kind is np.float64 else y.astype(self.dtype))
-        with silently():
+        with silently() if self.size and not options.get("ddof") else _more_silently():
             y = getattr(self._host, name)(axis=axis, **options)
         return self._into(out, y)
 

@@ -116,7 +116,7 @@ MAKERS = """
     zeros_like(a, dtype=None, order='K', subok=None, shape=None)
 """
 
-# In these, the functions that CuPy has by the same name and that only look at dtypes and shapes.
+# What is NumPy's own in CuPy.
 OF_NUMPY = """
     bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128
     dtype finfo iinfo issubdtype promote_types generic number integer floating inexact
@@ -126,14 +126,11 @@ OF_NUMPY = """
 PRODUCTS = {"matmul", "dot", "tensordot", "outer", "vdot"}  # NumPy has none of bfloat16
 
 
-def as_signature(line: str) -> tuple[str, inspect.Signature]:
-    """Return the name and the signature that a line of the tables stands for."""
-    name, rest = line.split("(", 1)
-    return name, inspect.signature(eval(f"lambda {rest.rstrip()[:-1]}: None"))
-
-
+@functools.cache
 def signatures() -> dict[str, inspect.Signature]:
-    return dict(as_signature(line.strip()) for line in (SIGNATURES + MAKERS).splitlines() if line.strip())
+    """Return the signatures that the lines of the tables stand for, by name."""
+    lines = (line.strip()[:-1].split("(", 1) for line in (SIGNATURES + MAKERS).splitlines() if line.strip())
+    return {name: inspect.signature(eval(f"lambda {parameters}: None")) for name, parameters in lines}
 
 
 def refuse_hosts_arrays(x: Any) -> None:
@@ -225,38 +222,48 @@ def _find_arrays(x: Any) -> list[BaseArray]:
 
 
 TAKES_NUMBERS_FIRST = {"linspace", "where", "einsum", "isclose", "allclose", "concatenate", "stack", "hstack", "vstack"}
-TAKES_INDEXES = {"take": "indices"}
+
+
+def _bound(name: str, signature: inspect.Signature, args: Any, options: Any) -> inspect.BoundArguments:
+    try:
+        return signature.bind(*args, **options)
+    except TypeError as error:
+        raise TypeError(f"{name}() {error}") from None
 
 
 def _wrapped(name: str, signature: inspect.Signature, cls: type[BaseArray]) -> Callable[..., Any]:
     """Return CuPy's function `name`: NumPy's, on what the arrays hold, with the arguments that CuPy's takes."""
     function = getattr(np, name)
+    first = next(iter(signature.parameters.values()))
+    needs_array = first.kind is not first.VAR_POSITIONAL and name not in TAKES_NUMBERS_FIRST
+
+    def call(*args: Any, **options: Any) -> Any:
+        bound = _bound(name, signature, args, options)
+        given = bound.arguments
+        for x in given.values():
+            refuse_hosts_arrays(x)
+        if needs_array and not _find_arrays(given[first.name]):
+            raise TypeError(f"{name}: {first.name} must be cupy.ndarray, not {type(given[first.name])}")
+        out = given.pop("out", None)
+        operands = _find_arrays(list(bound.args) + list(bound.kwargs.values()))
+        result = _numpys(name, function, host_of(bound.args), {k: host_of(x) for k, x in bound.kwargs.items()})
+        return _arrays_of(name, cls, result, operands) if out is None else operands[0]._into(out, result)
+
+    return call
+
+
+def _method(name: str, signature: inspect.Signature, cls: type[BaseArray]) -> Callable[..., Any]:
+    """Return CuPy's function `name` that is a method of the array too."""
+    method = {"amax": "max", "amin": "min", "around": "round"}.get(name, name)
     first = next(iter(signature.parameters))
 
     def call(*args: Any, **options: Any) -> Any:
-        try:
-            bound = signature.bind(*args, **options)
-        except TypeError as error:
-            raise TypeError(f"{name}() {error}") from None
-        given = bound.arguments
-        for argument, x in given.items():
-            if argument != TAKES_INDEXES.get(name):
-                refuse_hosts_arrays(x)
-        of = given.get(first)
-        kind = signature.parameters[first].kind
-        must = kind is not inspect.Parameter.VAR_POSITIONAL and name not in TAKES_NUMBERS_FIRST
-        if must and not _find_arrays(of):
-            raise TypeError(f"{name}: {first} must be cupy.ndarray, not {type(of)}")
-        out = options.pop("out", None) if "out" not in given else given.pop("out")
-        operands = _find_arrays(list(bound.args) + list(bound.kwargs.values()))
-        result = _numpys(name, function, host_of(bound.args), {k: host_of(x) for k, x in bound.kwargs.items()})
-        if out is not None:
-            return operands[0]._into(out, result)
-        return _arrays_of(name, cls, result, operands)
+        given = _bound(name, signature, args, options).arguments
+        x = given.pop(first)
+        if not isinstance(x, BaseArray):
+            raise TypeError(f"{name}: {first} must be cupy.ndarray, not {type(x)}")
+        return getattr(x, method)(**given)
 
-    call.__name__ = call.__qualname__ = name
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    call.__module__ = "cupy"
     return call
 
 
@@ -286,27 +293,6 @@ def _check_wrap(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: An
         raise NotImplementedError("pad: CuPy wraps a second time in another way than NumPy")
 
 
-def _reduction(name: str, signature: inspect.Signature) -> Callable[..., Any]:
-    """Return CuPy's function `name` that is a method of the array too."""
-    method = {"amax": "max", "amin": "min", "around": "round"}.get(name, name)
-    first = next(iter(signature.parameters))
-
-    def call(*args: Any, **options: Any) -> Any:
-        try:
-            bound = signature.bind(*args, **options)
-        except TypeError as error:
-            raise TypeError(f"{name}() {error}") from None
-        given = dict(bound.arguments)
-        x = given.pop(first)
-        if not isinstance(x, BaseArray):
-            raise TypeError(f"{name}: {first} must be cupy.ndarray, not {type(x)}")
-        return getattr(x, method)(**given)
-
-    call.__name__ = call.__qualname__ = name
-    call.__signature__ = signature  # type: ignore[attr-defined]
-    return call
-
-
 METHODS = """
     all any amax amin argmax argmin argsort around cumprod cumsum diagonal max mean min nonzero prod ptp
     repeat round std sum swapaxes take trace var squeeze ravel
@@ -315,26 +301,19 @@ METHODS = """
 
 def functions(cls: type[BaseArray]) -> dict[str, Any]:
     """Return all that the module cupy offers by way of functions, by name."""
-    table = signatures()
-    found: dict[str, Any] = {name: getattr(np, name) for name in OF_NUMPY.split()}
-    found.update({name: Ufunc(name, cls) for name in UFUNCS.split()})
-    found["abs"], found["conj"] = found["absolute"], found["conjugate"]
-    for line in SIGNATURES.split("\n"):
-        if line.strip():
-            name, _ = as_signature(line.strip())
-            found[name] = (_reduction if name in METHODS.split() else _wrapped)(
-                *(name, table[name]), *([] if name in METHODS.split() else [cls])
-            )
-    found.update(_special(cls, found))
-    found.update(_makers(cls))
-    for name in _makers(cls):
-        found[name].__name__ = found[name].__qualname__ = name
-        found[name].__module__ = "cupy"
-        found[name].__signature__ = table[name]
-    return found
+    made = {**_special(cls), **_makers(cls)}
+    for name, signature in signatures().items():
+        if name not in made:
+            made[name] = (_method if name in METHODS.split() else _wrapped)(name, signature, cls)
+        made[name].__name__ = made[name].__qualname__ = name
+        made[name].__module__ = "cupy"
+        made[name].__signature__ = signature
+    ufuncs: dict[str, Any] = {name: Ufunc(name, cls) for name in UFUNCS.split()}
+    ufuncs |= {"abs": ufuncs["absolute"], "conj": ufuncs["conjugate"]}
+    return {**{name: getattr(np, name) for name in OF_NUMPY.split()}, **ufuncs, **made}
 
 
-def _special(cls: type[BaseArray], found: dict[str, Any]) -> dict[str, Any]:
+def _special(cls: type[BaseArray]) -> dict[str, Any]:
     """Functions whose meaning in CuPy is not NumPy's."""
 
     def take_along_axis(a: Any, indices: Any, axis: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import numpy as np
@@ -132,7 +132,7 @@ class Machine:
         self.lock = threading.RLock()
         self.streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self.null: Any = None  # the stream of those who ask for none
-        self.launched: list[str] = []  # the names of kernels, in the order of their launches
+        self.launched: deque[str] = deque(maxlen=10_000)  # the names of kernels, in the order of their launches
 
     def check(self) -> None:
         if not self.devices:

@@ -8,7 +8,7 @@ class float16 {
     unsigned x = simulated_bits<unsigned>(v), sign = x >> 16 & 0x8000u;
     x &= 0x7fffffffu;
     if (x > 0x7f800000u) return sign | 0x7e00u;
-    if (x >= 0x477ff000u) return sign | 0x7c00u;  // 65520 and more
+    if (x >= 0x47800000u) return sign | 0x7c00u;  // 65536 and more
     if (x < 0x38800000u)  // below 2^-14: 0.5f + v has as many digits behind the point as such a float16
       return sign | (simulated_bits<unsigned>(simulated_bits<float>(x) + 0.5f) - 0x3f000000u);
     return sign | ((x + 0xfffu + (x >> 13 & 1u)) >> 13) - 0x1c000u;
