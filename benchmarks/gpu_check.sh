@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one command and under eight minutes: what there is, the tests, the main job,
-# and how long an epoch takes beside PyTorch. Run it in an environment with the package and its extra gpu or gpu13:
+# and how long an epoch takes beside PyTorch, where that is installed, too.
 #
+#     .venv/bin/python -m pip install -e ".[gpu13,test]"             # or gpu, for CUDA 12
 #     PYTHON=.venv/bin/python benchmarks/gpu_check.sh [FOLDER]       # logs go to FOLDER, gpu_check by default
 #
 # Each step has its time and its log, and the next one runs whatever became of it. Exits with 1 when one failed.
@@ -11,7 +12,11 @@ folder=${1:-gpu_check}
 python=${PYTHON:-python3}
 failed=0
 mkdir -p "$folder"
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 DEZERO_NEED_GPU=1
+if ! "$python" -c "import pytest, hypothesis"; then
+    echo "gpu_check.sh: the tests need the extra test: $python -m pip install -e '.[gpu13,test]'" >&2
+    exit 2
+fi
 
 step() {  # step SECONDS NAME COMMAND...
     local seconds=$1 name=$2 status=0 start=$SECONDS

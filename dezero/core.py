@@ -249,7 +249,7 @@ class Variable:
 
         Move a leaf before it is used: what was computed from it stays where it is.
         """
-        self._move(cuda.as_cupy)
+        self._move(lambda x: cuda.to_gpu("to_gpu", x))
 
     def _move(self, there: Callable[[Any], Any]) -> None:
         if self.data is not None:

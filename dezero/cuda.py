@@ -61,11 +61,10 @@ def find_gpu() -> tuple[Any, str]:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
-        return None, f"CuPy imports but no GPU answers: {error}"
+        return None, f"CuPy imports but no GPU answers: {_explain_driver(cupy) or error}"
     if not count:
         return None, "CuPy imports but finds no GPU"
-    if allow_tf32:  # asked for before there was a CuPy to tell
-        _set_precision_of_products(cupy)
+    _set_precision_of_products(cupy)  # asked for before there was a CuPy to tell; CUPY_TF32 does not ask
     return cupy, ""
 
 
@@ -89,15 +88,38 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def _explain_driver(cupy: Any) -> str:
+    """Say what is amiss with the driver; "" where nothing can be seen."""
+    try:
+        driver, needed = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
+    except Exception:  # what does not answer says nothing
+        return ""
+    if driver == 0:
+        return "there is no NVIDIA driver on this machine"
+    if driver // 1000 < needed // 1000:
+        way_out = "install 'dezero[gpu]' in place of CuPy" if driver >= 12000 else "take a newer driver"
+        return f"the driver is for CUDA {as_cuda_version(driver)}, CuPy for {as_cuda_version(needed)}; {way_out}"
+    return ""
+
+
+def as_cuda_version(number: int) -> str:
+    """Say CUDA's number of a version as people do.
+
+    >>> as_cuda_version(12040)
+    '12.4'
+    """
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
 def _set_precision_of_products(cupy: Any) -> None:
     """Let CuPy's products of float32 take TF32, or not. It has no public name for that but an environment variable."""
     try:
         set_compute_type, kinds = cupy._core.set_compute_type, cupy._core._routines_linalg
         kind = kinds.COMPUTE_TYPE_TF32 if allow_tf32 else kinds.COMPUTE_TYPE_DEFAULT
     except AttributeError:
-        version = cupy.__version__
-        message = f"cuda.allow_tf32: CuPy {version} has no way to set it for products; set CUPY_TF32=1 before it starts"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        if allow_tf32:
+            message = f"cuda.allow_tf32: CuPy {cupy.__version__} has no way to set it; set CUPY_TF32=1 before it starts"
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
     else:
         set_compute_type(np.dtype(np.float32), kind)
 
@@ -227,11 +249,16 @@ def as_cupy(x: Any) -> Any:
     Raises RuntimeError where there is no CuPy or no device, saying which of the two it is, and MemoryError where the
     device is full.
     """
-    cupy, x = need_gpu("as_cupy"), plain(x)
+    return to_gpu("as_cupy", x)
+
+
+def to_gpu(operation: str, x: Any) -> Any:
+    """`as_cupy`, whose errors speak in the name of `operation`."""
+    cupy, x = need_gpu(operation), plain(x)
     try:
         return cupy.asarray(x)
     except MemoryError as error:
-        explain_out_of_memory("as_cupy", error)
+        explain_out_of_memory(operation, error)
         raise
 
 

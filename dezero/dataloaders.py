@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from typing import Any
@@ -79,7 +80,10 @@ class DataLoader:
             self._upload = _Upload()
         batch = self._upload.arrived(self._next or self._upload.send(self._load()))
         self.iteration += 1
-        self._next = self._upload.send(self._load()) if self.iteration < self.max_iter else None
+        self._next = None
+        if self.iteration < self.max_iter:
+            with contextlib.suppress(Exception):  # it comes up again, in its turn, when the batch is asked for
+                self._next = self._upload.send(self._load())
         return batch
 
     def _load(self) -> tuple[Any, Any]:
@@ -89,6 +93,10 @@ class DataLoader:
             batch = self.dataset.batch(rows)
         else:
             batch = collate([self.dataset[row] for row in rows])
+        if any(cuda.get_array_module(array) is not np for array in batch):
+            raise TypeError(
+                "DataLoader: the dataset's items are on the GPU; keep them as NumPy's arrays, it moves batches"
+            )
         # Rows taken out of a transposed array come in its order.
         x, t = (None if array is None else np.ascontiguousarray(array) for array in batch)
         return x, t
@@ -121,7 +129,7 @@ class _Upload:
     def __init__(self) -> None:
         self.cupy = cuda.need_gpu("DataLoader")
         self.stream = self.cupy.cuda.Stream(non_blocking=True)
-        self.under_way: deque[tuple[Any, list[Any]]] = deque()
+        self.under_way: deque[tuple[Any, ...]] = deque()
 
     def send(self, arrays: tuple[Any, ...]) -> list[Any]:
         """Begin to copy NumPy's arrays, and return CuPy's, not to be read before `arrived`."""
@@ -133,8 +141,8 @@ class _Upload:
             raise
         self.stream.wait_event(self.cupy.cuda.get_current_stream().record())
         pinned = [self._send(x, y) for x, y in zip(arrays, sent, strict=True) if x is not None]
-        # A copy reads its pinned memory some time later, so that is kept until it has.
-        self.under_way.append((self.stream.record(), pinned))
+        # The copy reads and writes some time later. Until it has, both ends are kept, even where nobody asks for them.
+        self.under_way.append((self.stream.record(), pinned, sent))
         if len(self.under_way) > 2:
             self.under_way.popleft()[0].synchronize()
         return sent
@@ -151,6 +159,10 @@ class _Upload:
         """Let this thread's stream wait for what was sent, and return it. The program does not wait."""
         self.cupy.cuda.get_current_stream().wait_event(self.under_way[-1][0])
         return tuple(sent)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):  # at the interpreter's end there may be nothing left to wait for
+            self.stream.synchronize()
 
 
 class SeqDataLoader(DataLoader):

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from dezero import cuda, kernels
-from dezero.core import Function, Variable, as_floating, as_operand, check_axis, check_number, reshape
+from dezero.core import (
+    Function,
+    Variable,
+    as_floating,
+    as_operand,
+    check_axis,
+    check_number,
+    is_floating,
+    reshape,
+)
 from dezero.functions_elementwise import erf, exp, expm1, tanh, where
 from dezero.functions_reduction import sum
 
@@ -70,7 +79,7 @@ def sigmoid(x: Any) -> Variable:
 
 def sigmoid_array(x: Any) -> Any:
     """`sigmoid` on a plain array."""
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         x = x.astype(np.float64)
     return kernels.for_array(x).sigmoid(x)
 
@@ -290,7 +299,7 @@ class LogSoftmax(Function):
 
     def forward(self, x: Any) -> Any:
         self.axis = check_axis(self.operation, x, self.axis)
-        x = x if x.dtype.kind == "f" else x.astype(np.float64)
+        x = x if is_floating(x.dtype) else x.astype(np.float64)
         return kernels.for_array(x).log_softmax(x, self.axis)
 
     def backward(self, gy: Variable) -> Any:

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 
 from dezero import cuda, kernels
-from dezero.core import Function, Variable, as_floating, as_operand, astype, check_number, is_int, matmul
+from dezero.core import (
+    Function,
+    Variable,
+    as_floating,
+    as_operand,
+    astype,
+    check_number,
+    is_floating,
+    is_int,
+    matmul,
+)
 from dezero.functions_activation import softmax
 from dezero.functions_elementwise import where
 from dezero.functions_norm import dropout
@@ -70,6 +80,8 @@ def embed_id(x: Any, W: Any) -> Variable:
 
 def _rows(operation: str, x: Any, W: Any) -> Variable:
     ids, W = as_indices(f"{operation}: ids", x), as_operand(operation, W)
+    if cuda.is_array(cuda.plain(x)):  # a list is of any device
+        cuda.check_same_device(operation, [ids, W.data])
     if W.ndim == 0:
         raise ValueError(f"{operation}: W must have shape (V, D), got {W.shape}")
     check_range(IndexError, f"{operation}: ids", ids, len(W))
@@ -178,7 +190,7 @@ def _apply_mask(scores: Variable, mask: Variable) -> tuple[Variable, Any]:
         )
     if mask.dtype.kind == "b":
         return scores, mask.data
-    if mask.dtype.kind != "f":
+    if not is_floating(mask.dtype):
         raise TypeError(
             "scaled_dot_product_attention: attn_mask must be booleans, True where a key takes part, or floats to add "
             f"to the scores, got {mask.dtype}"

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from dezero import cuda, kernels
-from dezero.core import Function, Variable, as_python_number, check_broadcast, pow
+from dezero.core import (
+    Function,
+    Variable,
+    as_python_number,
+    check_broadcast,
+    is_floating,
+    pow,
+)
 
 __all__ = [
     "Arccos",
@@ -347,7 +354,7 @@ _ERFC_ABOVE_1 = (
 def erf_array(x: Any) -> Any:
     """`erf` on a plain array, to the last digits of its dtype: NumPy has none of its own."""
     xp = cuda.get_array_module(x)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         x = x.astype(np.float64)
     size = xp.minimum(xp.abs(x), x.dtype.type(6))  # erf(6) is 1 to the last digit
     near = xp.minimum(size, x.dtype.type(1))
@@ -397,6 +404,7 @@ class Clip(Function):
         self.x_max = as_python_number(x_max)
 
     def forward(self, x: Any) -> Any:
+        cuda.check_same_device("clip", [x, *(b for b in (self.x_min, self.x_max) if cuda.is_array(b))])
         return cuda.get_array_module(x).clip(x, self.x_min, self.x_max)
 
     def backward(self, gy: Variable) -> Any:
@@ -470,11 +478,11 @@ class Where(Function):
         check_broadcast(self.operation, x0, x1)
         check_broadcast("where: condition and x0", self.condition, x0)
         check_broadcast("where: condition and x1", self.condition, x1)
-        xp = cuda.get_array_module(x0)
-        if self.condition.ndim == 0:
-            return xp.where(xp.asarray(self.condition), x0, x1)
-        cuda.check_same_device("where: x0, x1 and condition", [x0, x1, self.condition])
-        return xp.where(self.condition, x0, x1)
+        xp, condition = cuda.get_array_module(x0), self.condition
+        if isinstance(condition, np.ndarray) and condition.ndim == 0:
+            condition = xp.asarray(condition)
+        cuda.check_same_device("where: x0, x1 and condition", [x0, x1, condition])
+        return xp.where(condition, x0, x1)
 
     def backward(self, gy: Variable) -> Any:
         x0, x1 = self.inputs

@@ -19,6 +19,7 @@ from dezero.core import (
     astype,
     check_number,
     get_item,
+    is_floating,
     is_int,
     log,
     reshape,
@@ -78,7 +79,7 @@ def mean_squared_error(x0: Any, x1: Any) -> Variable:
     variable(2.0)
     """
     x0, x1 = as_operand("mean_squared_error", x0), as_operand("mean_squared_error", x1)
-    if x0.dtype.kind != "f" and x1.dtype.kind != "f":
+    if not is_floating(x0.dtype) and not is_floating(x1.dtype):
         x0 = astype(x0, np.float64)  # the squares of small integers overflow
     return MeanSquaredError()(x0, x1)
 
@@ -136,7 +137,7 @@ def huber_loss(x: Any, t: Any, delta: float = 1.0, reduction: str = "mean") -> V
 def _difference(operation: str, x: Any, t: Any) -> Variable:
     x = as_operand(operation, x, [t])
     t = as_operand(operation, t, [x])
-    if x.dtype.kind != "f" and t.dtype.kind != "f":
+    if not is_floating(x.dtype) and not is_floating(t.dtype):
         x, t = as_floating(operation, x), as_floating(operation, t)
     _check_distance(operation, x, t)
     return x - t
@@ -170,7 +171,7 @@ def _check_reduction(operation: str, reduction: Any, choices: tuple[str, ...]) -
 class SoftmaxCrossEntropy(Function):
     def forward(self, x: Any, t: Any) -> Any:
         _check_labels(x, t)
-        x = x if x.dtype.kind == "f" else x.astype(np.float64)
+        x = x if is_floating(x.dtype) else x.astype(np.float64)
         loss, self.log_p = kernels.for_array(x).softmax_cross_entropy(x, t.ravel())
         return loss
 
@@ -179,8 +180,9 @@ class SoftmaxCrossEntropy(Function):
         if not Config.enable_backprop:
             return SoftmaxCrossEntropyGrad(self.log_p, t.data.ravel())(gy), None
         xp = cuda.get_array_module(t)
-        one_hot = t.data.reshape(-1, 1) == xp.arange(x.shape[1])
-        return (softmax(x) - one_hot.astype(x.dtype)) * (gy / len(x)), None
+        one_hot = (t.data.reshape(-1, 1) == xp.arange(x.shape[1])).astype(x.dtype)
+        one_hot = _nan_without_class(one_hot, t.data.reshape(-1, 1), x.shape[1])
+        return (softmax(x) - one_hot) * (gy / len(x)), None
 
 
 class SoftmaxCrossEntropyGrad(Function):
@@ -213,8 +215,18 @@ def softmax_cross_entropy_simple(x: Any, t: Any) -> Variable:
     x, t = as_operand("softmax_cross_entropy_simple", x), as_operand("softmax_cross_entropy_simple", t)
     _check_labels(x.data, t.data)
     log_p = log(clip(softmax_simple(x), 1e-15, 1.0))  # clipped: log 0 is minus infinity
-    picked = get_item(log_p, (np.arange(len(x)), t.data.ravel()))
-    return -sum(picked) / len(x)
+    labels = t.data.ravel()
+    picked = get_item(log_p, (np.arange(len(x)), labels))
+    share = _nan_without_class(cuda.get_array_module(labels).ones(len(x), x.dtype), labels, x.shape[1])
+    return -sum(picked * share) / len(x)
+
+
+def _nan_without_class(values: Any, labels: Any, C: int) -> Any:
+    """Return `values`, with NaN where a label is not in 0..C-1. On the CPU labels have been looked at."""
+    if isinstance(labels, np.ndarray):
+        return values
+    xp = cuda.get_array_module(labels)
+    return xp.where((labels >= 0) & (labels < C), values, values.dtype.type(np.nan)).astype(values.dtype)
 
 
 def _check_labels(x: Any, t: Any) -> None:
@@ -254,7 +266,7 @@ def cross_entropy(
     """
     x, t = as_operand("cross_entropy", x), as_operand("cross_entropy", t)
     label_smoothing = check_number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
-    if t.dtype.kind == "f" and t.shape == x.shape and x.ndim > 1:
+    if is_floating(t.dtype) and t.shape == x.shape and x.ndim > 1:
         t = t * (1 - label_smoothing) + label_smoothing / builtins.max(x.shape[1], 1)
         weights = _class_weights("cross_entropy", x, weight).reshape(-1, *(1,) * (x.ndim - 2))
         return _reduce("cross_entropy", -sum(t * log_softmax(x) * weights, axis=1), reduction)
@@ -299,7 +311,7 @@ def _class_loss(
     labels = t.data.ravel()
     counts = labels != ignore_index
     labels = xp.where(counts, labels, 0)
-    shares = weights[labels] * counts
+    shares = _nan_without_class(weights[labels] * counts, labels, log_p.shape[1])
     # Choosing, and not multiplying by 0: minus infinity is a logarithm, too.
     losses = where(counts, get_item(log_p, (xp.arange(labels.size), labels)), 0.0) * -shares
     if smoothing:
@@ -323,6 +335,7 @@ def _check_classes(operation: str, x: Variable, t: Variable, ignore_index: int, 
         raise TypeError(f"{operation}: ignore_index must be an int, got {ignore_index!r:.60}")
     if t.dtype.kind not in "iu":
         raise TypeError(f"{operation}: labels must be integers, got {t.dtype}; use t.astype(int)")
+    cuda.check_same_device(operation, [x.data, t.data])
     labels = t.data.ravel()
     if isinstance(labels, np.ndarray):
         check_range(ValueError, f"{operation}: labels", np.where(labels == ignore_index, 0, labels), x.shape[1])
@@ -334,11 +347,12 @@ def _class_weights(operation: str, x: Variable, weight: Any) -> Any:
     if isinstance(weight, Variable):
         raise TypeError(f"{operation}: weight receives no gradient; give an array, weight.data")
     if weight is None:
-        return xp.ones(C, x.dtype if x.dtype.kind == "f" else np.float64)
+        return xp.ones(C, x.dtype if is_floating(x.dtype) else np.float64)
     if not cuda.is_array(weight) or weight.shape != (C,):
         got = weight.shape if cuda.is_array(weight) else type(weight).__name__
         raise ValueError(f"{operation}: weight must be an array ({C},), one number for each class, got {got}")
-    return weight.astype(x.dtype if x.dtype.kind == "f" else np.float64)
+    cuda.check_same_device(f"{operation}: x and weight", [x.data, weight])
+    return weight.astype(x.dtype if is_floating(x.dtype) else np.float64)
 
 
 class SigmoidCrossEntropy(Function):
@@ -430,7 +444,7 @@ def _targets(operation: str, x: Any, t: Any) -> tuple[Variable, Variable]:
     """Give targets the dtype of `x`, and its shape when their ranks differ; check that they fit."""
     x, t = as_operand(operation, x), as_operand(operation, t)
     shape = x.shape if x.ndim != t.ndim and x.size == t.size else t.shape
-    dtype = x.dtype if x.dtype.kind == "f" and t.dtype.kind != "f" else t.dtype
+    dtype = x.dtype if is_floating(x.dtype) and not is_floating(t.dtype) else t.dtype
     if t.requires_grad:
         t = astype(reshape(t, shape), dtype)
     else:
@@ -453,4 +467,5 @@ def accuracy(y: Any, t: Any) -> Variable:
         raise ValueError(
             f"accuracy: expected scores y (N, C) and labels t (N,), N > 0, got y {y.shape} and t {t.shape}"
         )
+    cuda.check_same_device("accuracy", [y, t])
     return Variable(as_array((y.argmax(axis=1).reshape(t.shape) == t).mean()))

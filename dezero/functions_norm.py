@@ -126,6 +126,7 @@ def _check_batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any) -> Non
             raise ValueError(
                 f"batch_norm: {name} must have shape {(x.shape[1],)}, one for each channel of x, got {array.shape}"
             )
+    cuda.check_same_device("batch_norm", [x, gamma, beta, mean, var])
     if Config.train and x.size == 0:
         raise ValueError(f"batch_norm: x {x.shape} is empty, so it has no mean to train with; use test_mode()")
 

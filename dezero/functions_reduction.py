@@ -21,6 +21,7 @@ from dezero.core import (
     as_operand,
     astype,
     check_axis,
+    is_floating,
     is_int,
     max_backward_shape,
     normalize_axis,
@@ -320,7 +321,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Variable:
 def logsumexp_array(x: Any, axis: Any = 1) -> Any:
     """`logsumexp` on a plain array; the axis is kept, with size 1."""
     xp = cuda.get_array_module(x)
-    if x.dtype.kind != "f":
+    if not is_floating(x.dtype):
         x = x.astype(np.float64)
     largest = _largest(x, axis)
     with np.errstate(divide="ignore"):

@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from dezero import cuda
-from dezero.core import Variable, as_operand, get_item, matmul
+from dezero.core import (
+    Variable,
+    as_operand,
+    get_item,
+    is_floating,
+    matmul,
+)
 from dezero.functions_conv import Pair, check_images, check_pair
 
 __all__ = ["adaptive_average_pooling", "global_average_pooling", "upsample"]
@@ -30,7 +36,7 @@ def _as_images(operation: str, x: Any) -> Variable:
 def _weigh(A: Any, x: Variable, B: Any) -> Variable:
     """A x B^T for every image and channel, with the matrices in x's dtype and on its device."""
     xp = cuda.get_array_module(x.data)
-    dtype = x.dtype if x.dtype.kind == "f" else np.float64
+    dtype = x.dtype if is_floating(x.dtype) else np.float64
     return matmul(matmul(xp.asarray(A, dtype), x), xp.asarray(B.T, dtype))
 
 

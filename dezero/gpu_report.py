@@ -39,6 +39,8 @@ def _lines() -> Iterator[tuple[str, str]]:
     cupy, reason = cuda.find_gpu()
     if cupy is None:
         yield "device", f"none: {reason}"
+        if cupy := sys.modules.get("cupy"):
+            yield from _lines_of_cupy(cupy)
     else:
         yield from _lines_of_gpu(cupy)
     yield "settings", f"allow_tf32 {cuda.allow_tf32}, deterministic {cuda.deterministic}"
@@ -61,17 +63,18 @@ def _lines_of_gpu(cupy: Any) -> Iterator[tuple[str, str]]:
         capability = f"{device.compute_capability[:-1]}.{device.compute_capability[-1]}"
         memory = f"{cuda.as_size(free)} of {cuda.as_size(total)} free"
         yield f"device {i}" + (" (in use)" if i == current else ""), f"{name}, capability {capability}, {memory}"
-    driver, toolkit = map(_cuda_version, (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
-    yield "CUDA", f"the driver is for {driver}, CuPy for {toolkit}"
-    yield "CuPy", f"{cupy.__version__}{_wheel()}"
+    yield from _lines_of_cupy(cupy)
     yield "products", f"cuBLAS, float32 in {'TF32' if cuda.allow_tf32 else 'float32'}"
     serves, line = cudnn.status()
     yield "convolutions", line if serves else f"im2col and cuBLAS, because {line}"
     yield "bfloat16", "yes" if _has_bfloat16(cupy) else "no: it needs CuPy 14 and the package ml_dtypes"
 
 
-def _cuda_version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
+def _lines_of_cupy(cupy: Any) -> Iterator[tuple[str, str]]:
+    runtime = cupy.cuda.runtime
+    driver, toolkit = map(cuda.as_cuda_version, (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
+    yield "CUDA", f"the driver is for {driver}, CuPy for {toolkit}"
+    yield "CuPy", f"{cupy.__version__}{_wheel()}"
 
 
 def _wheel() -> str:

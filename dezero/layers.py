@@ -71,14 +71,17 @@ class Layer:
             param.cleargrad()
 
     def to_cpu(self) -> None:
-        """Move all parameters to the CPU."""
-        for param in self.params():
-            param.to_cpu()
+        """Move all parameters to the CPU, and the state of recurrent layers."""
+        for x in _variables(self):
+            x.to_cpu()
 
     def to_gpu(self) -> None:
-        """Move all parameters to the GPU; RuntimeError says what is missing where there is none."""
-        for param in self.params():
-            param.to_gpu()
+        """Move all parameters to the GPU, and the state of recurrent layers.
+
+        Raises RuntimeError that says what is missing where there is no GPU.
+        """
+        for x in _variables(self):
+            x.to_gpu()
 
     def save_weights(self, path: Any) -> None:
         """Save all parameters to an npz file, under their names; the file is written whole or not at all."""
@@ -102,6 +105,17 @@ def _reference(x: Any) -> Callable[[], Any]:
         return weakref.ref(x)
     except TypeError:
         return lambda: None
+
+
+def _variables(layer: Layer) -> Iterator[Variable]:
+    """Yield all Parameters, and what else layers keep as Variables."""
+    yield from layer.params()
+    waiting, seen = [layer], {layer}
+    for part in waiting:  # which grows
+        yield from (x for x in vars(part).values() if isinstance(x, Variable) and not isinstance(x, Parameter))
+        within = [x for _, x in _parts(part) if isinstance(x, Layer) and x not in seen]
+        waiting += within
+        seen.update(within)
 
 
 def _walk(layer: Layer, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Parameter]]:

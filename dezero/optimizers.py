@@ -98,10 +98,17 @@ class Optimizer:
         xp = cuda.get_array_module(param.data)
         for name in names:
             if name not in kept:
-                kept[name] = xp.zeros_like(param.data)
+                kept[name] = self._zeros_like(param.data)
             elif cuda.get_array_module(kept[name]) is not xp:
                 kept[name] = cuda.as_numpy(kept[name]) if xp is np else cuda.as_cupy(kept[name])
         return [kept[name] for name in names]
+
+    def _zeros_like(self, x: Any) -> Any:
+        try:
+            return cuda.get_array_module(x).zeros_like(x)
+        except MemoryError as error:
+            cuda.explain_out_of_memory(type(self).__name__, error)
+            raise
 
     def to_cpu(self) -> None:
         """Move what the rule remembers to the CPU; the parameters move with their model."""
@@ -109,7 +116,7 @@ class Optimizer:
 
     def to_gpu(self) -> None:
         """Move what the rule remembers to the GPU; RuntimeError says what is missing where there is none."""
-        self._move(cuda.as_cupy)
+        self._move(lambda x: cuda.to_gpu("to_gpu", x))
 
     def _move(self, there: Callable[[Any], Any]) -> None:
         for kept in self.state.values():

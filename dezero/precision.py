@@ -13,13 +13,15 @@ gradients, by a large number, divides them again before the optimizer sees them,
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
+import inspect
 import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,7 +35,14 @@ __all__ = ["GradScaler", "autocast"]
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def autocast(dtype: Any = "float16", enabled: bool = True) -> contextlib._GeneratorContextManager[None]:
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+# The blocks that this thread, or task of asyncio's, is in, the innermost last: each beside what ends it. One `autocast`
+# may be there several times, and in several threads, so it cannot itself hold how to go back.
+_blocks: contextvars.ContextVar[tuple[tuple[autocast, Any], ...]] = contextvars.ContextVar("blocks", default=())
+
+
+class autocast(contextlib.ContextDecorator):
     """Inside the `with` block, on a GPU, compute products and convolutions in `dtype`, and all else in float32.
 
     Args:
@@ -42,24 +51,71 @@ def autocast(dtype: Any = "float16", enabled: bool = True) -> contextlib._Genera
 
     What is exact in either, such as `reshape` or `relu`, keeps what dtype it gets; float64 stays float64. Parameters
     are cast at each use, and stay float32, as do their gradients. A backward pass computes in the dtypes of its forward
-    pass, inside the block or, better, after it. With float16 use a `GradScaler`. The mode is that of this thread, and
-    can be put before a function: `@autocast()`.
+    pass, inside the block or, better, after it. With float16 use a `GradScaler`. The mode is that of this thread, or
+    task of asyncio's. One made before a loop can be entered in every step, in itself, and in several threads.
 
-    NumPy's arrays are never cast; a warning says so once. Raises ValueError for another dtype, and RuntimeError, at the
-    first product, where bfloat16 cannot be had.
+    `@autocast()` before a function puts its calls into the block. Put no block around a `yield`: who called the
+    generator runs inside it, too, and blocks of generators that end in another order than last in, first out leave it
+    on.
+
+    NumPy's arrays are never cast; a warning says so once. Raises ValueError for another dtype, and where a block ends
+    in a thread that is not in it; TypeError for an `enabled` that is no bool, for `@autocast` without parentheses, and
+    before what is no plain function: one that yields or awaits runs after its call is over; RuntimeError, at the first
+    product, where bfloat16 cannot be had.
 
     >>> from dezero import cuda, functions as F
     >>> x, W = np.ones((4, 3), np.float32), np.ones((3, 2), np.float32)
     >>> with autocast(enabled=cuda.gpu_enable):
     ...     y = F.matmul(x, W)  # float16 on a GPU
     """
-    return _casting(_Casts(_name_of_half(dtype)) if enabled else None)
+
+    def __init__(self, dtype: Any = "float16", enabled: bool = True) -> None:
+        if callable(dtype) and not isinstance(dtype, type):  # NumPy's float16 is a class
+            raise TypeError(f"autocast: expected a dtype, got {dtype!r:.60}; to decorate a function write @autocast()")
+        self._casts = _Casts(_name_of_half(dtype)) if _check_enabled("autocast", enabled) else None
+
+    def __enter__(self) -> None:
+        block = mode("autocast", self._casts)
+        block.__enter__()
+        _blocks.set((*_blocks.get(), (self, block)))
+
+    def __exit__(self, *error: object) -> None:
+        blocks = list(_blocks.get())
+        own = [i for i, (owner, _) in enumerate(blocks) if owner is self]
+        if not own:
+            raise ValueError("autocast: a block ends in a thread, or task, that is not in it; put none around a yield")
+        _, block = blocks.pop(own[-1])
+        _blocks.set(tuple(blocks))
+        block.__exit__(None, None, None)  # after an error, too, the mode is what it was before
+
+    def __call__(self, function: _F) -> _F:
+        _check_decorated(function)
+        return super().__call__(function)
 
 
-@contextlib.contextmanager
-def _casting(casts: _Casts | None) -> Iterator[None]:
-    with mode("autocast", casts):
-        yield
+# Calling one of these only makes an object: the body runs later, when the block around the call has ended.
+_RUN_LATER = {
+    "a generator function": inspect.isgeneratorfunction,
+    "an async generator function": inspect.isasyncgenfunction,
+    "a coroutine function": inspect.iscoroutinefunction,
+}
+
+
+def _check_decorated(function: Any) -> None:
+    if not callable(function) or isinstance(function, type):
+        raise TypeError(f"autocast: @autocast() stands before a function or method, got {function!r:.60}")
+    for kind, is_one in _RUN_LATER.items():
+        if is_one(function) or is_one(function.__call__):
+            raise TypeError(
+                f"autocast: {function!r:.60} is {kind}, whose body runs after the call is over; "
+                "write `with autocast():` inside the function, around no yield"
+            )
+
+
+def _check_enabled(operation: str, enabled: Any) -> bool:
+    if not isinstance(enabled, bool):
+        raise TypeError(f"{operation}: enabled must be True or False, got {enabled!r:.60}")
+    return enabled
 
 
 def _name_of_half(dtype: Any) -> str:
@@ -152,7 +208,7 @@ class GradScaler:
     """Multiplies the loss, so that small gradients do not vanish in float16, and takes no step where one overflowed.
 
     Args:
-        scale: what the loss is multiplied with at first.
+        init_scale: what the loss is multiplied with at first.
         growth_factor: the scale grows by it after `growth_interval` steps in a row that were taken.
         backoff_factor: the scale shrinks by it after a step that was not.
         growth_interval: how many.
@@ -165,7 +221,12 @@ class GradScaler:
         scaler.step(optimizer)         # for several optimizers in turn, too
         scaler.update()
 
-    Source: Micikevicius et al., "Mixed precision training", arXiv:1710.03740; the names are PyTorch's.
+    Arguments, their defaults, and methods have PyTorch's names: `unscale_` is its name of `unscale`. Not PyTorch's: there
+    is no `device`; `step` takes the optimizer alone, and says whether the step was taken; `update` takes no scale; the
+    factors and the interval are attributes; `state_dict` has keys of its own; and a gradient that optimizers share is
+    divided once, not by each of them.
+
+    Source: Micikevicius et al., "Mixed precision training", arXiv:1710.03740.
 
     >>> from dezero import layers as L, optimizers
     >>> model, scaler = L.Linear(1, in_size=2), GradScaler()
@@ -178,23 +239,30 @@ class GradScaler:
 
     def __init__(
         self,
-        scale: float = 2.0**16,
+        init_scale: float = 2.0**16,
         growth_factor: float = 2.0,
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
         enabled: bool = True,
     ) -> None:
-        self.enabled = enabled
-        self._set(scale, growth_factor, backoff_factor, growth_interval)
+        self.enabled = _check_enabled("GradScaler", enabled)
+        self._set("init_scale", init_scale, growth_factor, backoff_factor, growth_interval)
         self._begin()
 
     def _set(
-        self, scale: Any, growth_factor: Any, backoff_factor: Any, growth_interval: Any, good_steps: Any = 0
+        self,
+        scale_name: str,
+        scale: Any,
+        growth_factor: Any,
+        backoff_factor: Any,
+        growth_interval: Any,
+        good_steps: Any = 0,
     ) -> None:
-        self._scale = float(check_number("GradScaler", "scale", scale, _SMALLEST, _LARGEST))
-        self.growth_factor = float(check_number("GradScaler", "growth_factor", growth_factor, 1))
-        self.backoff_factor = float(check_number("GradScaler", "backoff_factor", backoff_factor, 0, 1))
-        if self.backoff_factor in (0, 1) or self.growth_factor == math.inf:
+        """Check everything, then assign it: an error leaves the scaler as it was."""
+        checked_scale = check_number("GradScaler", scale_name, scale, _SMALLEST, _LARGEST)
+        growth = float(check_number("GradScaler", "growth_factor", growth_factor, 1))
+        backoff = float(check_number("GradScaler", "backoff_factor", backoff_factor, 0, 1))
+        if backoff in (0, 1) or growth == math.inf:
             raise ValueError(
                 f"GradScaler: backoff_factor must lie between 0 and 1, and growth_factor be finite, "
                 f"got {backoff_factor} and {growth_factor}"
@@ -202,11 +270,13 @@ class GradScaler:
         for name, value, low in ("growth_interval", growth_interval, 1), ("good_steps", good_steps, 0):
             if not is_int(value) or value < low:
                 raise ValueError(f"GradScaler: {name} must be an int of at least {low}, got {value!r}")
+        self._scale, self.growth_factor, self.backoff_factor = float(checked_scale), growth, backoff
         self.growth_interval, self._good_steps = int(growth_interval), int(good_steps)
 
     def _begin(self) -> None:
         """Forget what was done since the last `update`."""
         self._scaled = False
+        self._divided: dict[Any, Any] = {}  # of each parameter whose gradient was unscaled: that gradient's array
         self._finite: dict[Any, list[Any]] = {}  # of each optimizer whose gradients were unscaled: on their device
         self._taken: dict[Any, bool] = {}  # of each optimizer that was asked for a step
 
@@ -215,9 +285,14 @@ class GradScaler:
         return self._scale if self.enabled else 1.0
 
     def scale(self, loss: Any) -> Any:
-        """Return loss * scale, of one Variable, or of each in a list or tuple."""
+        """Return loss * scale, of one Variable, or of each in a list or tuple. Raises TypeError for anything else.
+
+        A loss scaled after `unscale` or `step`, before `update`, mixes where it reaches the same parameters: its
+        gradients, times the scale, are added to those that were divided already.
+        """
         if isinstance(loss, (list, tuple)):
-            return type(loss)([self.scale(x) for x in loss])
+            make = getattr(loss, "_make", type(loss))  # a namedtuple's own way to be made of a list
+            return make([self.scale(x) for x in loss])
         if not isinstance(loss, Variable):
             raise TypeError(f"GradScaler.scale: expected the loss, a Variable, got {type(loss).__name__}")
         if not self.enabled:
@@ -228,7 +303,14 @@ class GradScaler:
         return loss * self._scale
 
     def unscale(self, optimizer: Any) -> None:
-        """Divide the gradients of the optimizer's parameters by the scale, in place: for clipping by hand, say."""
+        """g /= scale for each gradient g of the optimizer's parameters, in place: for clipping by hand, say.
+
+        A gradient is divided once: what another optimizer's `unscale` or `step` has divided since the last `update`
+        stays as it is. Raises ValueError where such a parameter has another gradient now, which may be new, or a sum
+        with the one divided; where this optimizer's are unscaled already; where no parameter has a gradient, no loss
+        was scaled, or the optimizer has no model; TypeError for what is no optimizer.
+        """
+        _check_optimizer("unscale", optimizer)
         if not self.enabled:
             return
         self._check_order("unscale", optimizer)
@@ -237,22 +319,39 @@ class GradScaler:
                 f"GradScaler.unscale: the gradients of this {type(optimizer).__name__} are unscaled already; "
                 "call it once, before step, and update() after that"
             )
-        gradients = _gradients(optimizer)
-        for gradient in gradients:
-            gradient.data *= 1 / self._scale
-        self._finite[optimizer] = _all_finite([gradient.data for gradient in gradients])
+        self._divide("unscale", optimizer)
+
+    unscale_ = unscale  # PyTorch's name
+
+    def _divide(self, method: str, optimizer: Any) -> None:
+        params = _params_with_gradient(method, optimizer)
+        done = {id(array) for array in self._divided.values()}
+        if any(param in self._divided and id(param.grad.data) not in done for param in params):
+            raise ValueError(
+                f"GradScaler.{method}: a parameter of this {type(optimizer).__name__} is another optimizer's, too, and "
+                "its gradient was unscaled for that one and is another one now; call update() before the next "
+                "scaler.scale(loss).backward()"
+            )
+        for param in params:
+            if id(param.grad.data) not in done:
+                param.grad.data *= 1 / self._scale
+                done.add(id(param.grad.data))
+        self._divided.update({param: param.grad.data for param in params})
+        self._finite[optimizer] = _all_finite([param.grad.data for param in params])
 
     def step(self, optimizer: Any) -> bool:
         """Unscale, and run `optimizer.update()` where all gradients are finite; say whether it was.
 
-        A step that is not taken leaves parameters and the optimizer's state and count of steps as they are.
+        A step that is not taken leaves parameters and the optimizer's state and count of steps as they are. Raises what
+        `unscale` does, but does not mind that it was called, and what `optimizer.update()` raises.
         """
+        _check_optimizer("step", optimizer)
         if not self.enabled:
             optimizer.update()
             return True
         self._check_order("step", optimizer)
         if optimizer not in self._finite:
-            self.unscale(optimizer)
+            self._divide("step", optimizer)
         finite = all(map(bool, self._finite[optimizer]))  # the one place where the CPU waits for the GPU
         if finite:
             optimizer.update()
@@ -295,22 +394,36 @@ class GradScaler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned. Raises ValueError when it is anything else."""
+        """Go on from what `state_dict` returned.
+
+        Raises ValueError for what is no dict with its keys, and for a number that cannot be; TypeError for what is no
+        number. The scaler is then as it was.
+        """
         if not isinstance(state, dict) or state.keys() != self.state_dict().keys():
             names = ", ".join(self.state_dict())
             raise ValueError(f"GradScaler.load_state_dict: expected a dict of {names}, got {state!r:.60}")
-        self._set(**state)
+        self._set("scale", **state)
 
 
-def _gradients(optimizer: Any) -> list[Variable]:
-    """Return the gradients of an optimizer's parameters, an array that two of them share once."""
-    if getattr(optimizer, "target", None) is None:
+def _check_optimizer(method: str, optimizer: Any) -> None:
+    if not hasattr(optimizer, "target") or not hasattr(optimizer, "update"):
+        raise TypeError(f"GradScaler.{method}: expected an optimizer, got {type(optimizer).__name__}")
+    if optimizer.target is None:
         raise ValueError(
-            f"GradScaler: expected an optimizer with a model, got {type(optimizer).__name__}; "
+            f"GradScaler.{method}: expected an optimizer with a model, got {type(optimizer).__name__}; "
             "call optimizer.setup(model) first"
         )
-    gradients = [param.grad for param in optimizer.target.params()]
-    return list({id(gradient.data): gradient for gradient in gradients if isinstance(gradient, Variable)}.values())
+
+
+def _params_with_gradient(method: str, optimizer: Any) -> list[Any]:
+    """Return an optimizer's parameters whose gradient is a Variable; `update` refuses what is no Variable."""
+    params = [param for param in optimizer.target.params() if param.grad is not None]
+    if not params:
+        raise ValueError(
+            f"GradScaler.{method}: no parameter of this {type(optimizer).__name__} has a gradient; "
+            "call scaler.scale(loss).backward() first, and cleargrads() before that or after update()"
+        )
+    return [param for param in params if isinstance(param.grad, Variable)]
 
 
 def _all_finite(arrays: Sequence[Any]) -> list[Any]:

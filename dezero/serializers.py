@@ -27,7 +27,12 @@ def save_weights(layer: Any, path: Any) -> None:
         for name, param in params.items():
             if param.data is not None:  # an npz file is a zip of npy files
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, cuda.as_numpy(param.data), allow_pickle=False)
+                    np.lib.format.write_array(entry, _as_written(param.data), allow_pickle=False)
+
+
+def _as_written(x: Any) -> Any:
+    x = cuda.as_numpy(x)
+    return x.astype(np.float32) if x.dtype.name == "bfloat16" else x  # which an npy file has no name for
 
 
 def _check_called(layer: Any, params: dict[str, Any]) -> None:

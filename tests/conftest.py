@@ -1,6 +1,8 @@
 """What tests find in place: the one source of random numbers as it was, and a GPU, or a stand-in for one."""
 
+import os
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -54,9 +56,15 @@ def simulated(request):
 
 @pytest.fixture(params=["simulated", pytest.param("cupy", marks=pytest.mark.gpu)])
 def gpu(request):
-    """Where there is a device, the test runs on it, too: `pytest -m gpu` runs these alone."""
+    """Where there is a device, the test runs on it, too: `pytest -m gpu` runs these alone.
+
+    Without one these skip, and fail where the environment has DEZERO_NEED_GPU.
+    """
     if request.param == "simulated":
         return request.getfixturevalue("simulated")
-    if not cuda.gpu_enable:
-        pytest.skip(f"needs a GPU: {cuda.find_gpu()[1]}")
-    return GPU(cuda.cupy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what CuPy says while it is imported is no error of ours
+        module, reason = cuda.find_gpu()
+    if module is None:
+        (pytest.fail if os.environ.get("DEZERO_NEED_GPU") else pytest.skip)(f"needs a GPU: {reason}")
+    return GPU(module)

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -259,6 +260,42 @@ def test_a_loader_with_a_batch_on_its_way_can_be_copied(gpu):
     next(loader)
     twin = copy.deepcopy(loader)
     assert [gpu.back(next(one)[1]).tolist() for one in (loader, twin)] == [[4, 5, 6, 7]] * 2
+
+
+def test_an_error_comes_in_its_turn_on_the_gpu_too(gpu):
+    class Damaged(Ten):
+        def batch(self, rows):
+            if 4 in rows and not self.mended:
+                raise OSError("a file is damaged")
+            return super().batch(rows)
+
+    loader = DataLoader(Damaged(), 4, shuffle=False, gpu=True)
+    loader.dataset.mended = False
+    assert gpu.back(next(loader)[1]).tolist() == [0, 1, 2, 3]
+    with pytest.raises(OSError, match="damaged"):
+        next(loader)
+    loader.dataset.mended = True
+    assert [gpu.back(t).tolist() for t in (next(loader)[1], next(loader)[1])] == [[4, 5, 6, 7], [8, 9]]
+
+
+def test_a_copy_keeps_both_its_ends_until_it_is_done(gpu):
+    """A batch that nobody asks for any more is still being written; its memory must not be another array's."""
+    loader = DataLoader([(np.ones(1000, np.float32), i) for i in range(8)], 2, gpu=True)
+    next(loader)
+    on_its_way = loader._next[0].data.ptr
+    loader.reset()
+    others = [gpu.cupy.empty((2, 1000), np.float32) for _ in range(4)]
+    assert on_its_way not in {x.data.ptr for x in others}
+
+
+def test_a_loader_that_goes_waits_for_its_copies(gpu, monkeypatch):
+    loader = DataLoader(Ten(), 4, gpu=True)
+    next(loader)
+    waited, synchronize = [], gpu.cupy.cuda.Stream.synchronize
+    stream = loader._upload.stream
+    loader._upload.stream = types.SimpleNamespace(synchronize=lambda: (waited.append(1), synchronize(stream)))
+    del loader
+    assert waited == [1]
 
 
 def test_without_a_gpu_the_first_batch_says_what_is_missing(monkeypatch):

@@ -3,6 +3,7 @@
 Each test runs on a device where there is one, and on the stand-in for CuPy everywhere.
 """
 
+import contextlib
 import gc
 import pickle
 import runpy
@@ -193,6 +194,15 @@ def test_checkpoint_repeats_the_dropout_of_the_device(gpu):
     np.testing.assert_array_equal(gpu.back(x.grad.data), gpu.back(y.data))
 
 
+def test_checkpoint_repeats_dropout_though_weights_were_drawn_between(gpu):
+    layer = L.Linear(30)
+    layer.to_gpu()
+    x = Variable(gpu.cupy.ones((30, 30), "f4"))
+    y = dezero.checkpoint(lambda x: F.dropout(layer(x) * 0 + x, 0.5) * 2, x)
+    y.sum().backward()
+    np.testing.assert_array_equal(gpu.back(x.grad.data), gpu.back(y.data))
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Moving
 # ----------------------------------------------------------------------------------------------------------------------
@@ -236,6 +246,16 @@ def test_training_goes_on_where_model_and_optimizer_are_moved(gpu, rule):
     np.testing.assert_allclose(run(True), run(False), rtol=1e-5, atol=1e-7)
 
 
+def test_an_optimizer_moves_what_it_remembers(gpu):
+    layer = L.Linear(2, in_size=2)
+    optimizer = optimizers.Adam().setup(layer)
+    layer(np.ones((1, 2), np.float32)).sum().backward()
+    optimizer.update()
+    for move, kind in ((optimizer.to_gpu, gpu.cupy.ndarray), (optimizer.to_cpu, np.ndarray)):
+        move()
+        assert {type(x) for state in optimizer.state.values() for x in state.values()} == {kind}
+
+
 def test_weights_are_saved_and_loaded_across_devices(gpu, tmp_path):
     model = L.Linear(3, in_size=2)
     model.to_gpu()
@@ -260,6 +280,33 @@ def test_a_variable_prints_and_becomes_a_number(gpu):
 def test_numpy_is_told_where_the_array_is(gpu):
     with pytest.raises(TypeError, match=r"np.asarray: this Variable is on a GPU; dezero.cuda.as_numpy\(v\) copies it"):
         np.asarray(Variable(gpu.cupy.ones(2)))
+
+
+@pytest.mark.parametrize("cell", [L.RNN, L.LSTM])
+def test_the_state_of_a_recurrent_layer_moves_with_it(gpu, cell):
+    model, x = dezero.models.Sequential(cell(3), L.Linear(1)), np.ones((2, 4), np.float32)
+    np.random.seed(0)
+    model(x)
+    model.to_gpu()
+    on_gpu = model(gpu.to(x))
+    model.to_cpu()
+    assert isinstance(model(x).data, np.ndarray)
+    assert isinstance(on_gpu.data, gpu.cupy.ndarray)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 7])
+def test_a_label_that_is_no_class_makes_a_loss_nan(gpu, label):
+    """Reading it back would stop the stream."""
+    t = gpu.to(np.array([0, label, 2]))
+    for f in (F.softmax_cross_entropy, F.softmax_cross_entropy_simple, F.cross_entropy, F.nll_loss):
+        x = Variable(gpu.to(np.random.default_rng(0).standard_normal((3, 3))))
+        y = f(x, t)
+        assert np.isnan(float(y))
+        for create_graph in (False, True):
+            x.cleargrad()
+            y.backward(create_graph=create_graph)
+            if f is not F.nll_loss:  # whose gradient would be that of another class
+                assert np.isnan(gpu.back(x.grad.data)[1]).all()
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -360,8 +407,10 @@ def test_a_setting_is_true_or_false(name):
 @pytest.mark.parametrize("when", ["before CuPy is looked for", "after"])
 def test_cupys_products_are_told_of_tf32(gpu, monkeypatch, when):
     core, single = gpu.cupy._core, np.dtype("f4")
-    monkeypatch.setattr(cuda, "allow_tf32", True)
-    if when != "after":
+    if when == "after":
+        monkeypatch.setattr(cuda, "allow_tf32", True)
+    else:
+        monkeypatch.setitem(vars(cuda), "allow_tf32", True)  # as the assignment would, without CuPy
         cuda.look_again()
     cuda.use_gpu()
     assert core.get_compute_type(single) == core._routines_linalg.COMPUTE_TYPE_TF32
@@ -369,12 +418,19 @@ def test_cupys_products_are_told_of_tf32(gpu, monkeypatch, when):
     assert core.get_compute_type(single) == core._routines_linalg.COMPUTE_TYPE_DEFAULT
 
 
+def test_the_environment_does_not_ask_for_tf32(gpu):
+    core, single = gpu.cupy._core, np.dtype("f4")
+    core.set_compute_type(single, core._routines_linalg.COMPUTE_TYPE_TF32)  # as CUPY_TF32=1 does
+    cuda.look_again()
+    cuda.use_gpu()
+    assert core.get_compute_type(single) == core._routines_linalg.COMPUTE_TYPE_DEFAULT
+
+
 def test_a_cupy_that_cannot_be_told_of_tf32_is_no_error(simulated, monkeypatch):
     monkeypatch.delattr(simulated.cupy._core, "set_compute_type")
     with pytest.warns(RuntimeWarning, match=r"allow_tf32: CuPy 14.* set CUPY_TF32=1 before"):
         cuda.allow_tf32 = True
-    with pytest.warns(RuntimeWarning, match="allow_tf32"):
-        cuda.allow_tf32 = False
+    cuda.allow_tf32 = False
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -417,23 +473,40 @@ def test_a_training_loop_does_not_grow(gpu, steps):
     assert len(set(seen[2:])) == 1, seen
 
 
-def test_out_of_memory_says_what_was_asked_for_what_is_used_and_what_to_do(gpu):
-    pool = gpu.cupy.get_default_memory_pool()
-    x = Variable(gpu.cupy.ones((64, 64)))
+@contextlib.contextmanager
+def no_more_memory(gpu):
+    """Inside the block, the pool has nothing left for a megabyte more."""
+    pool, taken = gpu.cupy.get_default_memory_pool(), []
     gc.collect()
     pool.free_all_blocks()
-    pool.set_limit(size=pool.used_bytes() + 40_000)
-    try:
-        with pytest.raises(MemoryError) as failure:
-            F.matmul(x, F.exp(x))
-        with pytest.raises(MemoryError, match=r"as_cupy: the GPU has no memory left for 7\.6 MiB more"):
-            cuda.as_cupy(np.ones(1_000_000))
-    finally:
-        pool.set_limit(size=0)
+    pool.set_limit(size=1)
+    with contextlib.suppress(MemoryError):
+        while True:  # what it keeps because a part is in use
+            taken.append(gpu.cupy.empty(2**17))
+    yield
+    pool.set_limit(size=0)
+
+
+def test_out_of_memory_says_what_was_asked_for_what_is_used_and_what_to_do(gpu):
+    column = Variable(gpu.cupy.ones((1000, 1)))
+    with no_more_memory(gpu), pytest.raises(MemoryError) as failure:
+        F.matmul(column, column.T)
     message = str(failure.value)
-    assert message.startswith("matmul: the GPU has no memory left for 32.0 KiB more: ")
+    assert message.startswith("matmul: the GPU has no memory left for 7.6 MiB more: ")
     for part in ("in arrays", "kept by CuPy's pool", "free. Take a smaller batch, or dezero.checkpoint(f, x)"):
         assert part in message
+
+
+def test_moving_and_updating_say_so_too(gpu):
+    layer, x = L.Linear(1000, in_size=1000), Variable(np.ones((1000, 1000)))
+    layer.to_gpu()
+    layer.W.grad = layer.W
+    optimizer = optimizers.Adam().setup(layer)
+    with no_more_memory(gpu):
+        with pytest.raises(MemoryError, match=r"to_gpu: the GPU has no memory left for 7\.6 MiB more"):
+            x.to_gpu()
+        with pytest.raises(MemoryError, match=r"Adam: the GPU has no memory left for 3\.8 MiB more"):
+            optimizer.update()
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,10 @@ Most of it runs on NumPy's arrays that autocast is made to take for a GPU's: whi
 front of the kernels.
 """
 
+import asyncio
+import collections
 import contextlib
+import functools
 import json
 import sys
 import threading
@@ -507,6 +510,160 @@ def test_it_decorates(acting):
     assert dtype_of_product() == f4
 
 
+def test_one_is_entered_in_every_step_and_in_itself(acting):
+    half = autocast()
+    for _ in range(3):
+        with half:
+            with half, autocast(enabled=False), half:
+                assert dtype_of_product() == f2
+            assert dtype_of_product() == f2
+        assert dtype_of_product() == f4
+
+
+def test_one_that_is_off_is_entered_in_every_step(acting):
+    off = autocast(enabled=False)
+    with autocast():
+        for _ in range(2):
+            with off:
+                with off:
+                    assert dtype_of_product() == f4
+                assert dtype_of_product() == f4
+            assert dtype_of_product() == f2
+
+
+def test_each_exit_ends_the_block_of_its_own(acting):
+    outer, inner = autocast(), autocast(enabled=False)
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    assert dtype_of_product() == f4
+    with pytest.raises(ValueError, match=r"^autocast: a block ends in a thread, or task, that is not in it"):
+        outer.__exit__(None, None, None)
+    inner.__exit__(None, None, None)
+    assert precision._blocks.get() == ()
+    with core.mode("autocast", None):  # inner restored what it found: outer's
+        assert dtype_of_product() == f4
+    core._set_modes({})
+
+
+def test_threads_share_one(acting):
+    half, found = autocast(), {}
+    entered, left = threading.Event(), threading.Event()
+
+    def other():
+        with half:
+            entered.set()
+            left.wait(10)
+            found["other"] = dtype_of_product()
+        found["after"] = dtype_of_product()
+
+    thread = threading.Thread(target=other)
+    with half:
+        thread.start()
+        entered.wait(10)
+        found["own"] = dtype_of_product()
+    found["left"] = dtype_of_product()
+    left.set()
+    thread.join()
+    assert found == {"own": f2, "left": f4, "other": f2, "after": f4}
+
+
+def test_tasks_share_one(acting):
+    half, found = autocast(), []
+
+    async def task(around, turns):
+        with autocast(enabled=False) if around else contextlib.nullcontext():
+            with half:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                found.append(dtype_of_product())
+            found.append(dtype_of_product())
+
+    async def both():
+        await asyncio.gather(task(False, 3), task(True, 1), task(False, 2))
+
+    asyncio.run(both())
+    assert found == [f2, f4] * 3
+
+
+def test_a_block_that_ends_in_another_thread(acting):
+    half, errors = autocast(), []
+
+    def end():
+        try:
+            half.__exit__(None, None, None)
+        except ValueError as error:
+            errors.append(str(error))
+
+    with half:
+        thread = threading.Thread(target=end)
+        thread.start()
+        thread.join()
+        assert dtype_of_product() == f2
+    assert [error[:21] for error in errors] == ["autocast: a block end"]
+
+
+def test_without_parentheses_it_says_so():
+    with pytest.raises(
+        TypeError, match=r"^autocast: expected a dtype, got <function .*; to decorate .* @autocast\(\)$"
+    ):
+
+        @autocast
+        def forward():
+            pass
+
+
+def numbers_one_by_one(x=None):
+    yield x
+
+
+async def numbers_awaited(x=None):
+    return x
+
+
+async def numbers_awaited_one_by_one(x=None):
+    yield x
+
+
+class Calls:
+    def __call__(self):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("f", "kind"),
+    [
+        (numbers_one_by_one, "a generator function"),
+        (functools.partial(numbers_one_by_one, 1), "a generator function"),
+        (Calls(), "a generator function"),
+        (numbers_awaited, "a coroutine function"),
+        (numbers_awaited_one_by_one, "an async generator function"),
+    ],
+)
+def test_it_does_not_decorate_what_runs_later(f, kind):
+    with pytest.raises(TypeError, match=f"^autocast: .* is {kind}, whose body .* write `with autocast.*inside"):
+        autocast()(f)
+
+
+@pytest.mark.parametrize("f", [None, 1, Variable, property(lambda self: 1)])
+def test_it_decorates_functions_alone(f):
+    with pytest.raises(TypeError, match=r"^autocast: @autocast\(\) stands before a function or method, got "):
+        autocast()(f)
+
+
+def test_it_decorates_whatever_is_called_like_a_function(acting):
+    for f in dtype_of_product, functools.partial(dtype_of_product), Sequential(lambda x: F.matmul(x, x)).__call__:
+        y = autocast()(f)(*([numbers(2, 2)] if isinstance(f, types.MethodType) else []))
+        assert getattr(y, "dtype", y) == f2
+
+
+@pytest.mark.parametrize("make", [autocast, GradScaler])
+@pytest.mark.parametrize("enabled", [None, 0, 1, "bfloat16"])
+def test_enabled_is_a_bool(make, enabled):
+    with pytest.raises(TypeError, match=f"^{make.__name__}: enabled must be True or False, got {enabled!r}$"):
+        make(enabled=enabled)
+
+
 def test_it_is_the_threads_own(acting):
     found = {}
     inside, done = threading.Event(), threading.Event()
@@ -760,10 +917,11 @@ def test_hooks_see_unscaled_gradients(target):
 
 
 def test_gradients_can_be_unscaled_to_look_at_them(target):
-    optimizer, scaler = SGD(lr=1.0).setup(target), GradScaler(scale=8.0)
+    optimizer, scaler = SGD(lr=1.0).setup(target), GradScaler(init_scale=8.0)
     scaler.scale(loss_of(target)).backward()
     assert target.all[0].grad.data.tolist() == [8.0, 16.0]
-    scaler.unscale(optimizer)
+    scaler.unscale_(optimizer)
+    assert GradScaler.unscale_ is GradScaler.unscale
     assert target.all[0].grad.data.tolist() == [1.0, 2.0]
     scaler.step(optimizer)
     assert target.all[0].data.tolist() == [0.0, -3.0]
@@ -802,6 +960,123 @@ def test_two_optimizers_and_one_update(target):
     assert other.all[0].data.tolist() == [0.0]
     scaler.update()
     assert scaler.get_scale() == 2.0**15
+
+
+def shared_optimizers(target):
+    """Two, of which the second has all parameters of the first, and one more."""
+    more = Group()
+    more.all = [*target.all, Parameter(np.array(1.0, np.float32))]
+    return SGD(lr=1.0).setup(target), SGD(lr=1.0).setup(more)
+
+
+def loss_of_shared(target, second):
+    return loss_of(target) + 5.0 * second.target.all[2]
+
+
+def stepped(*optimizers):
+    for optimizer in optimizers:
+        optimizer.update()
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_optimizers_that_share_parameters_step_as_without(target, swapped, by_hand):
+    plain = Group([1.0, -1.0], 0.5)
+    pairs, scaler = [shared_optimizers(group) for group in (plain, target)], GradScaler(8.0)
+    for group, (first, second) in zip((plain, target), pairs, strict=True):
+        loss = loss_of_shared(group, second)
+        order = (second, first) if swapped else (first, second)
+        if group is plain:
+            loss.backward()
+            stepped(*order)
+            continue
+        scaler.scale(loss).backward()
+        for optimizer in order if by_hand else ():
+            scaler.unscale(optimizer)
+        assert [scaler.step(optimizer) for optimizer in order] == [True, True]
+    wanted, found = (values(second.target) for _, second in pairs)
+    assert found == wanted == [[-1.0, -5.0], -5.5, -4.0]
+
+
+def test_what_optimizers_share_stops_both_where_it_overflows(target):
+    (first, second), scaler = shared_optimizers(target), GradScaler(8.0)
+    scaler.scale(loss_of_shared(target, second)).backward()
+    target.all[1].grad.data[...] = np.inf
+    assert [scaler.step(optimizer) for optimizer in (first, second)] == [False, False]
+    assert values(second.target) == [[1.0, -1.0], 0.5, 1.0]
+
+
+def test_a_shared_gradient_changed_in_place_is_not_divided_again(target):
+    (first, second), scaler = shared_optimizers(target), GradScaler(8.0)
+    first.add_hook(WeightDecay(1.0))
+    scaler.scale(loss_of_shared(target, second)).backward()
+    scaler.step(first)
+    scaler.unscale(second)
+    assert [param.grad.data.tolist() for param in second.target.params()] == [[2.0, 1.0], 3.5, 5.0]
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+@pytest.mark.parametrize("method", ["unscale", "step"])
+def test_a_shared_gradient_that_is_another_one(target, cleared, method):
+    (first, second), scaler = shared_optimizers(target), GradScaler(8.0)
+    losses = scaler.scale([loss_of(target), loss_of_shared(target, second)])
+    losses[0].backward()
+    scaler.step(first)
+    for param in target.params() if cleared else ():
+        param.cleargrad()
+    losses[1].backward()
+    before, gradients = values(second.target), [param.grad.data.tolist() for param in second.target.params()]
+    with pytest.raises(ValueError, match=rf"^GradScaler\.{method}: a parameter of this SGD is another .*update\(\)"):
+        getattr(scaler, method)(second)
+    assert values(second.target) == before
+    assert [param.grad.data.tolist() for param in second.target.params()] == gradients
+    scaler.update()
+    scaler.scale(loss_of_shared(target, second))
+    assert scaler.step(second) is True
+
+
+def test_a_gradient_array_in_two_optimizers_is_divided_once(target):
+    other, scaler = Group([0.0, 0.0]), GradScaler(8.0)
+    first, second = SGD(lr=1.0).setup(target), SGD(lr=1.0).setup(other)
+    scaler.scale(loss_of(target)).backward()
+    other.all[0].grad = Variable(target.all[0].grad.data)
+    assert scaler.step(first) and scaler.step(second)
+    assert values(other) == [[-1.0, -2.0]]
+
+
+def test_the_next_iteration_divides_anew(target):
+    (first, second), scaler = shared_optimizers(target), GradScaler(8.0)
+    for _ in range(2):
+        for param in second.target.params():
+            param.cleargrad()
+        scaler.scale(loss_of_shared(target, second)).backward()
+        kept = [param.grad.data for param in second.target.params()]
+        scaler.step(first)
+        scaler.step(second)
+        scaler.update()
+        assert [x.tolist() for x in kept] == [[1.0, 2.0], 3.0, 5.0]
+    target.all[0].grad.data *= 8.0  # the array that was divided in the last iteration
+    scaler.scale(loss_of(target))
+    scaler.unscale(first)
+    assert target.all[0].grad.data.tolist() == [1.0, 2.0]
+
+
+def test_a_loss_scaled_after_unscale_mixes_as_said(target):
+    optimizer, scaler = SGD(lr=1.0).setup(target), GradScaler(8.0)
+    scaler.scale(loss_of(target)).backward()
+    scaler.unscale(optimizer)
+    scaler.scale(loss_of(target)).backward()
+    scaler.step(optimizer)
+    assert target.all[0].data.tolist() == [1.0 - (1.0 + 8.0), -1.0 - (2.0 + 16.0)]
+
+
+def test_losses_come_back_as_they_were_given(target):
+    pair = collections.namedtuple("pair", "one two")
+    for scaler, scale in (GradScaler(8.0), 8.0), (GradScaler(enabled=False), 1.0):
+        found = scaler.scale(pair(F.sum(target.all[0] + 1.0), [target.all[1] * 1.0]))
+        assert type(found) is pair
+        assert (float(found.one), float(found.two[0])) == (2.0 * scale, 0.5 * scale)
+        assert type(scaler.scale((target.all[1] * 1.0,))) is tuple
 
 
 def test_the_scale_grows_after_so_many_steps_in_a_row(target):
@@ -887,12 +1162,38 @@ def test_an_update_without_a_step(target):
         scaler.update()
 
 
-def test_an_optimizer_without_a_model(target):
-    scaler = GradScaler()
-    scaler.scale(loss_of(target)).backward()
-    for optimizer in SGD(), target:
-        with pytest.raises(ValueError, match=r"^GradScaler: expected an optimizer with a model, got .*setup"):
-            scaler.step(optimizer)
+@pytest.mark.parametrize("method", ["unscale", "step"])
+@pytest.mark.parametrize("enabled", [True, False])
+def test_an_optimizer_that_is_none(method, enabled, target):
+    scaler = GradScaler(enabled=enabled)
+    for scaled in False, True:
+        if scaled:
+            scaler.scale(loss_of(target)).backward()
+        for optimizer in None, [], {}, target, SGD:
+            message = rf"^GradScaler\.{method}: expected an optimizer, got {type(optimizer).__name__}$"
+            with pytest.raises(TypeError, match=message):
+                getattr(scaler, method)(optimizer)
+        with pytest.raises(ValueError, match=rf"^GradScaler\.{method}: expected an optimizer with .* SGD; .*setup"):
+            getattr(scaler, method)(SGD())
+
+
+@pytest.mark.parametrize("method", ["unscale", "step"])
+def test_a_step_without_any_gradient(method, target):
+    optimizer, scaler = SGD(lr=1.0).setup(target), GradScaler()
+    loss = scaler.scale(loss_of(target))
+    with pytest.raises(ValueError, match=rf"^GradScaler\.{method}: no parameter of this SGD has a gradient; call sca"):
+        getattr(scaler, method)(optimizer)
+    loss.backward()
+    assert scaler.step(optimizer) is True
+    assert values(target) == [[0.0, -3.0], -2.5]
+
+
+def test_a_gradient_that_is_no_variable_is_the_optimizers_to_refuse(target):
+    optimizer, scaler = SGD(lr=1.0).setup(target), GradScaler()
+    scaler.scale(loss_of(target))
+    target.all[0].grad = np.zeros(2)
+    with pytest.raises(TypeError, match=r"^SGD\.update: .*grad must be a Variable"):
+        scaler.step(optimizer)
 
 
 def test_a_step_that_failed_can_be_taken_again(target):
@@ -916,9 +1217,9 @@ def test_a_loss_that_is_none(loss):
 @pytest.mark.parametrize(
     "options",
     [
-        *({"scale": 0}, {"scale": -1.0}, {"scale": np.inf}, {"scale": 2.0**127}, {"growth_factor": 0.5}),
-        *({"growth_factor": np.inf}, {"backoff_factor": 0}, {"backoff_factor": 1.0}, {"growth_interval": 0}),
-        *({"growth_interval": 1.5}, {"scale": np.nan}),
+        *({"init_scale": 0}, {"init_scale": -1.0}, {"init_scale": np.inf}, {"init_scale": 2.0**127}),
+        *({"growth_factor": 0.5}, {"growth_factor": np.inf}, {"backoff_factor": 0}, {"backoff_factor": 1.0}),
+        *({"growth_interval": 0}, {"growth_interval": 1.5}, {"init_scale": np.nan}),
     ],
     ids=repr,
 )
@@ -962,6 +1263,24 @@ def test_state_is_checked_like_arguments(name, value):
         GradScaler().load_state_dict({**GradScaler().state_dict(), name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        *(("scale", "1", TypeError), ("growth_factor", None, TypeError), ("backoff_factor", 1.0, ValueError)),
+        *(("growth_interval", 0, ValueError), ("good_steps", -1, ValueError), ("good_steps", None, ValueError)),
+    ],
+)
+def test_state_that_cannot_be_changes_nothing(name, value, error):
+    scaler = GradScaler(32.0, 4.0, 0.25, 3)
+    before = scaler.state_dict()
+    good = {"scale": 2.0, "growth_factor": 3.0, "backoff_factor": 0.125, "growth_interval": 5, "good_steps": 1}
+    with pytest.raises(error, match=f"^GradScaler: .*{name}"):
+        scaler.load_state_dict({**good, name: value})
+    assert scaler.state_dict() == before
+    scaler.load_state_dict(good)
+    assert scaler.state_dict() == good
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Both together
 # ----------------------------------------------------------------------------------------------------------------------
@@ -987,7 +1306,7 @@ def train(steps, scaler=None, gpu=None, **options):
 
 
 def test_training_recovers_from_an_overflow(acting):
-    scaler = GradScaler(scale=2.0**40)
+    scaler = GradScaler(init_scale=2.0**40)
     wanted, _ = train(30, enabled=False)
     losses, taken = train(60, scaler)
     assert 30 <= taken < 60
@@ -1055,7 +1374,7 @@ def test_on_a_gpu_in_bfloat16(gpu, name):
 
 
 def test_on_a_gpu_training_recovers_from_an_overflow(gpu):
-    scaler = GradScaler(scale=2.0**40)
+    scaler = GradScaler(init_scale=2.0**40)
     wanted, _ = train(20, enabled=False)
     losses, taken = train(60, scaler, gpu)
     skipped = 60 - taken
