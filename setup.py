@@ -25,13 +25,13 @@ setup(
         "fast": ["numba>=0.61"],
         # CuPy with the CUDA libraries that it calls, cuDNN and the way to it, and bfloat16; the driver is the system's.
         "gpu": [
-            "cupy-cuda12x[ctk]>=13",
+            "cupy-cuda12x[ctk]>=14",
             "nvidia-cudnn-cu12>=9.1",
             "nvidia-cudnn-frontend>=1.32",
             "ml_dtypes",
         ],
         "gpu13": [
-            "cupy-cuda13x[ctk]>=13.6",
+            "cupy-cuda13x[ctk]>=14",
             "nvidia-cudnn-cu13>=9.12",
             "nvidia-cudnn-frontend>=1.32",
             "ml_dtypes",

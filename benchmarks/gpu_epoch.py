@@ -87,16 +87,24 @@ def pytorchs(torch: Any, weights: dict[str, Any], batch_size: int) -> Callable[[
     model.cuda()
     optimizer, loader = torch.optim.Adam(model.parameters(), LR), DataLoader(digits(), batch_size)
 
+    stream = torch.cuda.Stream()
+
+    def send(arrays: Any) -> list[Any]:
+        with torch.cuda.stream(stream):
+            return [torch.from_numpy(a).pin_memory().to("cuda", non_blocking=True) for a in arrays]
+
     def batches() -> Iterator[Any]:
-        """Each batch is on its way while the one before it is worked on, as ours are."""
-        ahead = None
+        """Each batch is copied while the one before it is worked on, as ours are."""
         loader.reset()
-        for arrays in loader:
-            sent = [torch.from_numpy(a).pin_memory().to("cuda", non_blocking=True) for a in arrays]
-            if ahead:
-                yield ahead
-            ahead = sent
-        yield ahead
+        arrays = iter(loader)
+        ahead: list[Any] | None = send(next(arrays))
+        while ahead:
+            torch.cuda.current_stream().wait_stream(stream)
+            for x in ahead:
+                x.record_stream(torch.cuda.current_stream())
+            batch, following = ahead, next(arrays, None)
+            ahead = send(following) if following else None
+            yield batch
 
     def epoch() -> list[float]:
         losses = []
@@ -155,10 +163,14 @@ def measure(batch_size: int, epochs: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 128, 512])
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="how many are counted (default: 5)")
     parser.add_argument("--tf32", action="store_true", help="let both round the factors of products to TF32")
     parser.add_argument("--out", type=Path, help="write the table to this file, too")
     args = parser.parse_args()
+    if min(*args.batch_size, args.epochs, 1) < 1:
+        parser.error("sizes and numbers of epochs must be at least 1")
+    if args.out and not args.out.absolute().parent.is_dir():
+        parser.error(f"--out {args.out}: there is no such folder")
     try:
         cuda.use_gpu()
     except RuntimeError as error:

@@ -8,7 +8,7 @@ This is the bottom of the house. `import dezero` never imports CuPy: it is looke
 Two settings, for the whole process, are assigned to:
 
     dezero.cuda.allow_tf32 = True      # float32 products and convolutions in TF32: several times faster, 3 digits exact
-    dezero.cuda.deterministic = True   # the same bits in every run, where that costs time
+    dezero.cuda.deterministic = True   # the same bits in every run, even where that costs time
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class _Module(types.ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ("allow_tf32", "deterministic") and not isinstance(value, bool):
             raise TypeError(f"cuda.{name} must be True or False, got {value!r:.60}")
+        if name not in vars(self) and not name.startswith("__"):
+            raise AttributeError(f"cuda has no setting {name!r}; there are allow_tf32 and deterministic")
         super().__setattr__(name, value)
         if name == "allow_tf32" and "cupy" in sys.modules and find_gpu()[0] is not None:
             _set_precision_of_products(sys.modules["cupy"])
@@ -57,7 +59,8 @@ def find_gpu() -> tuple[Any, str]:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
         return None, f"CuPy is not installed: {_INSTALL}" if missing else f"CuPy does not import: {error}"
     except Exception as error:  # a CuPy built for another CUDA fails in ways of its own
-        return None, f"CuPy does not import: {error}"
+        folder = "; CUPY_CACHE_DIR names a folder that it can write to" if isinstance(error, PermissionError) else ""
+        return None, f"CuPy does not import: {error}{folder}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
@@ -191,6 +194,11 @@ def get_array_module(x: Any) -> Any:
     return sys.modules["cupy"] if "cupy" in sys.modules and _is_cupy_array(plain(x)) else np
 
 
+def device_of(x: Any) -> int | None:
+    """Return the number of the GPU that an array is on, None for the CPU."""
+    return x.device.id if _is_cupy_array(x) else None
+
+
 def check_same_device(operation: str, arrays: list[Any]) -> None:
     """Raise TypeError when an operation's arrays are not all NumPy's, or all on one GPU; None stands for no array.
 
@@ -201,7 +209,8 @@ def check_same_device(operation: str, arrays: list[Any]) -> None:
     owners = {i: _owner(x) for i, x in enumerate(arrays) if x is not None}
     if len(set(owners.values())) > 1:
         where = ", ".join(f"argument {i} is a {owner}" for i, owner in owners.items())
-        current = f"; this thread works on GPU {_current_gpu()}: see cuda.use_gpu" if _count_gpus() > 1 else ""
+        is_numpy = "numpy array" in owners.values()
+        current = "" if is_numpy else f"; this thread works on GPU {_current_gpu()}: see cuda.use_gpu"
         raise TypeError(
             f"{operation}: arrays on different devices: {where}; move them with to_gpu() or to_cpu(){current}"
         )
@@ -255,11 +264,17 @@ def as_cupy(x: Any) -> Any:
 def to_gpu(operation: str, x: Any) -> Any:
     """`as_cupy`, whose errors speak in the name of `operation`."""
     cupy, x = need_gpu(operation), plain(x)
+    if not _is_cupy_array(x) and not _is_numeric(x := np.asarray(x)):
+        raise TypeError(f"{operation}: a GPU holds numbers and booleans, got an array of {x.dtype}")
     try:
         return cupy.asarray(x)
     except MemoryError as error:
         explain_out_of_memory(operation, error)
         raise
+
+
+def _is_numeric(x: np.ndarray) -> bool:
+    return x.dtype.kind in "biufc" or x.dtype.name == "bfloat16"
 
 
 def as_owned_by(like: Any, x: np.ndarray) -> Any:

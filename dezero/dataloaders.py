@@ -26,8 +26,8 @@ class DataLoader:
         dataset: a `Dataset`, or any sequence of pairs (x, t).
         batch_size: how many items a batch holds.
         shuffle: whether to draw a new order for each epoch (default: True).
-        gpu: whether the batches are CuPy's arrays (default: False). Then a batch is on its way to the GPU while the one
-            before it is worked on.
+        gpu: whether the batches are CuPy's arrays (default: False). Then, from the second on, the next batch is loaded
+            and copied while one is worked on; random transforms draw that much earlier.
 
     Raises ValueError for a batch size below 1, and RuntimeError, at the first batch, where `gpu` finds none.
 
@@ -76,12 +76,14 @@ class DataLoader:
             batch = self._load()
             self.iteration += 1
             return batch
-        if self._upload is None:
-            self._upload = _Upload()
+        # Nothing is loaded ahead of the first batch: its draws would come before those of a model's first weights.
+        ahead = self._upload is not None and self._upload.is_for_this_gpu()
+        if self._upload is None or not ahead:
+            self._upload, self._next = _Upload(), None
         batch = self._upload.arrived(self._next or self._upload.send(self._load()))
         self.iteration += 1
         self._next = None
-        if self.iteration < self.max_iter:
+        if ahead and self.iteration < self.max_iter:
             with contextlib.suppress(Exception):  # it comes up again, in its turn, when the batch is asked for
                 self._next = self._upload.send(self._load())
         return batch
@@ -128,8 +130,13 @@ class _Upload:
 
     def __init__(self) -> None:
         self.cupy = cuda.need_gpu("DataLoader")
+        self.gpu = self.cupy.cuda.runtime.getDevice()
         self.stream = self.cupy.cuda.Stream(non_blocking=True)
         self.under_way: deque[tuple[Any, ...]] = deque()
+
+    def is_for_this_gpu(self) -> bool:
+        """Say whether its stream is one of the GPU that this thread works on now."""
+        return self.gpu == self.cupy.cuda.runtime.getDevice()
 
     def send(self, arrays: tuple[Any, ...]) -> list[Any]:
         """Begin to copy NumPy's arrays, and return CuPy's, not to be read before `arrived`."""

@@ -55,14 +55,13 @@ def _lines_of_gpu(cupy: Any) -> Iterator[tuple[str, str]]:
     runtime = cupy.cuda.runtime
     current = cupy.cuda.Device().id
     for i in range(runtime.getDeviceCount()):
-        device = cupy.cuda.Device(i)
-        with device:
-            free, total = device.mem_info
-        name = runtime.getDeviceProperties(i)["name"]
-        name = name.decode() if isinstance(name, bytes) else name
-        capability = f"{device.compute_capability[:-1]}.{device.compute_capability[-1]}"
-        memory = f"{cuda.as_size(free)} of {cuda.as_size(total)} free"
-        yield f"device {i}" + (" (in use)" if i == current else ""), f"{name}, capability {capability}, {memory}"
+        of = runtime.getDeviceProperties(i)  # which wakes no other device up
+        name = of["name"].decode() if isinstance(of["name"], bytes) else of["name"]
+        memory = f"{cuda.as_size(of['totalGlobalMem'])} of memory"
+        if i == current:
+            memory += f", {cuda.as_size(cupy.cuda.Device(i).mem_info[0])} free"
+        here = " (current)" if i == current else ""
+        yield f"device {i}{here}", f"{name}, capability {of['major']}.{of['minor']}, {memory}"
     yield from _lines_of_cupy(cupy)
     yield "products", f"cuBLAS, float32 in {'TF32' if cuda.allow_tf32 else 'float32'}"
     serves, line = cudnn.status()

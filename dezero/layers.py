@@ -80,6 +80,7 @@ class Layer:
 
         Raises RuntimeError that says what is missing where there is no GPU.
         """
+        cuda.need_gpu("to_gpu")  # also where there is nothing to move yet
         for x in _variables(self):
             x.to_gpu()
 
@@ -164,6 +165,12 @@ def _check_dtype(layer: str, dtype: Any) -> Any:
     return dtype
 
 
+def _check_beside(layer: str, x: Variable, b: Parameter | None) -> None:
+    """Raise where x is on another device than the layer: W would be made there, and stay."""
+    if b is not None:
+        cuda.check_same_device(f"{layer}: x and b", [x.data, b.data])
+
+
 def _draw_weights(shape: tuple[int, ...], fan_in: int, like: Any, dtype: Any) -> Any:
     """Draw N(0, 1 / fan_in) (LeCun et al., "Efficient BackProp", 1998) on the CPU, and put it where `like` is."""
     weights = random.normal(*shape).astype(dtype) * np.dtype(dtype).type(np.sqrt(1 / fan_in))
@@ -212,6 +219,7 @@ class Linear(Layer):
         if self.W.data is None:
             if not x.ndim or not x.shape[-1]:
                 raise ValueError(f"Linear: expected x (N, in) with in > 0, got {x.shape}")
+            _check_beside("Linear", x, self.b)
             self.in_size = x.shape[-1]
             self._init_W(x.data)
         return F.linear(x, self.W, self.b)
@@ -256,6 +264,7 @@ class _Convolution(Layer):
         x = as_operand(name, x)
         if self.W.data is None:
             self._check_input(name, x)
+            _check_beside(name, x, self.b)
             self.in_channels = check_size(name, "the number of channels of x", x.shape[1])
             self._init_W(x.data)
         return x

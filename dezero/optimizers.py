@@ -67,6 +67,7 @@ class Optimizer:
             )
         if not isinstance(param.grad, Variable) or param.grad.shape != param.shape:
             raise TypeError(f"{where}: grad must be a Variable of shape {param.shape}, got {param.grad!r:.60}")
+        cuda.check_same_device(f"{where}: data and grad", [param.data, param.grad.data])
 
     def _name_params(self, params: list[Any]) -> None:
         """Give each parameter that is new a name, which it keeps: its name in the target, or else a number."""
@@ -99,8 +100,8 @@ class Optimizer:
         for name in names:
             if name not in kept:
                 kept[name] = self._zeros_like(param.data)
-            elif cuda.get_array_module(kept[name]) is not xp:
-                kept[name] = cuda.as_numpy(kept[name]) if xp is np else cuda.as_cupy(kept[name])
+            elif cuda.device_of(kept[name]) != cuda.device_of(param.data):
+                kept[name] = cuda.as_numpy(kept[name]) if xp is np else cuda.as_cupy(kept[name]).copy()
         return [kept[name] for name in names]
 
     def _zeros_like(self, x: Any) -> Any:

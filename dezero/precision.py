@@ -221,10 +221,10 @@ class GradScaler:
         scaler.step(optimizer)         # for several optimizers in turn, too
         scaler.update()
 
-    Arguments, their defaults, and methods have PyTorch's names: `unscale_` is its name of `unscale`. Not PyTorch's: there
-    is no `device`; `step` takes the optimizer alone, and says whether the step was taken; `update` takes no scale; the
-    factors and the interval are attributes; `state_dict` has keys of its own; and a gradient that optimizers share is
-    divided once, not by each of them.
+    Arguments, their defaults, and methods are named as PyTorch's: `unscale_` is its name of `unscale`. Not PyTorch's:
+    there is no `device`; `step` takes the optimizer alone, and says whether the step was taken; `update` takes no
+    scale; the factors and the interval are attributes; `state_dict` has keys of its own; and a gradient that optimizers
+    share is divided once, not by each of them.
 
     Source: Micikevicius et al., "Mixed precision training", arXiv:1710.03740.
 

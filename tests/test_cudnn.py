@@ -22,7 +22,7 @@ import types
 import numpy as np
 import pytest
 
-from dezero import cuda
+from dezero import cuda, kernels
 from dezero.kernels import conv_outsize, reference
 from dezero.kernels.gpu import cudnn as ours
 
@@ -751,7 +751,7 @@ def test_out_of_memory_is_not_a_refusal(cupy, cudnn):
     x, W, b = map(cupy.asarray, (x, W, b))
     pool = cupy.get_default_memory_pool()
     pool.free_all_blocks()
-    pool.set_limit(pool.used_bytes() + 1024)
+    pool.set_limit(pool.used_bytes() + 1)
     with pytest.raises(MemoryError, match="Out of memory"):
         ours.conv2d(x, W, b, *rest)
     pool.set_limit(0)
@@ -759,10 +759,32 @@ def test_out_of_memory_is_not_a_refusal(cupy, cudnn):
     assert len(cudnn.graphs) == 1
 
 
+def test_without_memory_for_the_workspace_the_other_way_serves_this_time(cupy, cudnn):
+    (x, W, b), rest = small(dtype="float16")
+    x, W, b = map(cupy.asarray, (x, W, b))
+    y = ours.conv2d(x, W, b, *rest)
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    pool.set_limit(pool.used_bytes() + -(-y.nbytes // 512) * 512)
+    assert ours.conv2d(x, W, b, *rest) is None
+    pool.set_limit(0)
+    assert ours.conv2d(x, W, b, *rest) is not None
+
+
+def test_without_winograd_no_plan_takes_its_way(cupy, cudnn):
+    arrays, rest = small(dtype="float32")
+    arrays = list(map(cupy.asarray, arrays))
+    for on in (True, False):
+        with kernels.using_winograd(on):
+            ours.conv2d(*arrays, *rest)
+    with_it, without = (set(graph.barred) for graph in cudnn.graphs)
+    assert {str(note).rpartition(".")[2] for note in without - with_it} == {"FFT", "WINOGRAD"}
+
+
 def test_a_plan_may_take_a_gigabyte_or_twice_its_arrays():
     def limit(N):
         case = ("fprop", (N, 64, 224, 224), (64, 64, 3, 3), (N, 64, 224, 224), False, False, np.dtype("float32"))
-        return ours._largest_workspace(ours._Case(*case, ONE, ONE, ONE, False, False, 0))
+        return ours._largest_workspace(ours._Case(*case, ONE, ONE, ONE, False, False, True, 0))
 
     assert limit(1) == 2**30
     assert limit(512) == 8 * (2 * 512 * 64 * 224**2 + 64 * 64 * 9)
@@ -996,7 +1018,7 @@ def cases_of(kind, case, dtype):
     tf32 = [False, True] if dtype.name == "float32" else [False]
     for first_is_last, second_is_last, allowed, ordered in itertools.product(BOTH, BOTH, tf32, BOTH):
         arrays = first, second, result, first_is_last, second_is_last, dtype
-        yield ours._Case(kind, *arrays, stride, pad, dilation, allowed, ordered, 0)
+        yield ours._Case(kind, *arrays, stride, pad, dilation, allowed, ordered, True, 0)
 
 
 BOTH = (False, True)

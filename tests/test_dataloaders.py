@@ -239,7 +239,8 @@ def test_batches_on_the_gpu_are_those_of_the_cpu(gpu):
 
 def test_a_loop_left_part_way_starts_over_on_the_gpu(gpu):
     loader = DataLoader(Ten(), 4, shuffle=False, gpu=True)
-    next(iter(loader))
+    batches = iter(loader)
+    next(batches), next(batches)
     assert [gpu.back(t).tolist() for _, t in loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
@@ -252,36 +253,36 @@ def test_the_next_batch_is_on_its_way_before_this_one_is_asked_for(gpu):
             return super().batch(rows)
 
     batches = iter(DataLoader(Watched(), 4, gpu=True))
-    assert [(next(batches), len(loaded))[1] for _ in range(3)] == [2, 3, 3]
+    assert [(next(batches), len(loaded))[1] for _ in range(3)] == [1, 3, 3]
 
 
 def test_a_loader_with_a_batch_on_its_way_can_be_copied(gpu):
-    loader = DataLoader(Ten(), 4, shuffle=False, gpu=True)
-    next(loader)
+    loader = DataLoader(Ten(), 3, shuffle=False, gpu=True)
+    next(loader), next(loader)
     twin = copy.deepcopy(loader)
-    assert [gpu.back(next(one)[1]).tolist() for one in (loader, twin)] == [[4, 5, 6, 7]] * 2
+    assert [gpu.back(next(one)[1]).tolist() for one in (loader, twin)] == [[6, 7, 8]] * 2
 
 
 def test_an_error_comes_in_its_turn_on_the_gpu_too(gpu):
     class Damaged(Ten):
         def batch(self, rows):
-            if 4 in rows and not self.mended:
+            if 8 in rows and not self.mended:
                 raise OSError("a file is damaged")
             return super().batch(rows)
 
     loader = DataLoader(Damaged(), 4, shuffle=False, gpu=True)
     loader.dataset.mended = False
-    assert gpu.back(next(loader)[1]).tolist() == [0, 1, 2, 3]
+    assert [gpu.back(next(loader)[1]).tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
     with pytest.raises(OSError, match="damaged"):
         next(loader)
     loader.dataset.mended = True
-    assert [gpu.back(t).tolist() for t in (next(loader)[1], next(loader)[1])] == [[4, 5, 6, 7], [8, 9]]
+    assert gpu.back(next(loader)[1]).tolist() == [8, 9]
 
 
 def test_a_copy_keeps_both_its_ends_until_it_is_done(gpu):
     """A batch that nobody asks for any more is still being written; its memory must not be another array's."""
     loader = DataLoader([(np.ones(1000, np.float32), i) for i in range(8)], 2, gpu=True)
-    next(loader)
+    next(loader), next(loader)
     on_its_way = loader._next[0].data.ptr
     loader.reset()
     others = [gpu.cupy.empty((2, 1000), np.float32) for _ in range(4)]

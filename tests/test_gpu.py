@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import dezero
-from dezero import DataLoader, Model, Parameter, Variable, cuda, datasets, gpu_report, optimizers
+from dezero import DataLoader, Model, Parameter, Variable, cuda, datasets, gpu_report, optimizers, random
 from dezero import functions as F
 from dezero import layers as L
 
@@ -162,17 +162,48 @@ def test_one_seed_is_that_of_both_devices(gpu, seed):
     np.testing.assert_allclose(first[first != 0], 1 / 0.7, rtol=1e-6)
 
 
-def test_the_numbers_are_philoxs(gpu):
-    """Known answers of the authors' own tests: the four words for a counter and a key of zeros, and of ones."""
+def philox(key, counter):
+    """Philox 4x32-10 as its authors write it down: four words for a counter, whose upper words are 0 here."""
+    c, k = [counter, 0, 0, 0], [key & 0xFFFFFFFF, key >> 32]
+    for _ in range(10):
+        first, second = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        low, high = 0xFFFFFFFF, 32
+        c = [second >> high ^ c[1] ^ k[0], second & low, first >> high ^ c[3] ^ k[1], first & low]
+        k = [(k[0] + 0x9E3779B9) & low, (k[1] + 0xBB67AE85) & low]
+    return c
+
+
+@pytest.mark.parametrize("key", [0, 0xFFFFFFFFFFFFFFFF, 0x123456789ABCDEF0, 1 << 32])
+def test_the_numbers_are_philoxs(gpu, key):
     from dezero.kernels.gpu import dropout_mask
 
-    for key, word in ((0, 0x6627E8D5), (0xFFFFFFFFFFFFFFFF, None)):
-        if word is not None:
-            uniform = (word >> 8) / 2**24
-            below, above = (
-                gpu.back(dropout_mask((4,), np.dtype("f8"), r, 1.0, key))[0] for r in (uniform - 1e-9, uniform)
-            )
-            assert (below, above) == (1, 0)
+    assert philox(0, 0) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]  # from the authors' known answers
+    uniform = np.array([word >> 8 for counter in range(3) for word in philox(key, counter)][:10]) / 2**24
+    for ratio in np.sort(uniform):
+        mask = gpu.back(dropout_mask((2, 5), np.dtype("f8"), float(ratio), 3.0, key))
+        np.testing.assert_array_equal(mask.ravel(), np.where(uniform >= ratio, 3.0, 0.0))
+
+
+def test_weights_made_at_the_first_batch_are_those_of_the_cpu(gpu):
+    """Though the loader draws ahead: augmentation and weights share one source."""
+
+    class Noisy(datasets.Dataset):
+        def prepare(self):
+            self.data, self.label = np.ones((8, 3), np.float32), np.arange(8)
+
+        def batch(self, rows):
+            x, t = super().batch(rows)
+            return x + random.uniform(*x.shape).astype("f4"), t
+
+    weights = []
+    for on_gpu in (False, True):
+        np.random.seed(0)
+        model = L.Linear(2)
+        if on_gpu:
+            model.to_gpu()
+        model(next(DataLoader(Noisy(), 2, gpu=on_gpu))[0])
+        weights.append(gpu.back(model.W.data))
+    np.testing.assert_array_equal(*weights)
 
 
 def test_weights_are_drawn_alike_on_both_devices(gpu):
@@ -309,6 +340,29 @@ def test_a_label_that_is_no_class_makes_a_loss_nan(gpu, label):
                 assert np.isnan(gpu.back(x.grad.data)[1]).all()
 
 
+def test_a_layer_refuses_an_x_that_is_elsewhere_before_it_makes_weights(gpu):
+    x = np.ones((2, 1, 5, 5), np.float32)
+    for layer in (L.Linear(3), L.Conv2d(2, 3), L.Deconv2d(2, 3), L.BatchNorm()):
+        if not isinstance(layer, L.BatchNorm):
+            layer.to_gpu()
+            with pytest.raises(TypeError, match="arrays on different devices"):
+                layer(x)
+        layer(gpu.to(x))
+
+
+def test_a_gpu_holds_no_text(gpu):
+    for x in ("text", np.array(["a"]), None, np.array([{}])):
+        with pytest.raises(TypeError, match="as_cupy: a GPU holds numbers and booleans, got an array of"):
+            cuda.as_cupy(x)
+
+
+def test_an_update_says_where_a_gradient_is(gpu):
+    layer = L.Linear(1, in_size=1)
+    layer.W.grad = Variable(gpu.cupy.ones((1, 1)))
+    with pytest.raises(TypeError, match=r"SGD\.update: parameter W: data and grad: arrays on different devices"):
+        optimizers.SGD().setup(layer).update()
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Mixing
 # ----------------------------------------------------------------------------------------------------------------------
@@ -380,7 +434,7 @@ def test_a_thread_works_on_one_gpu_at_a_time(simulated):
     x = Variable(simulated.cupy.ones(2))
     with cuda.device(1):
         y = Variable(simulated.cupy.ones(2))
-        assert gpu_report.info().splitlines()[1].startswith("device 1 (in use)")
+        assert gpu_report.info().splitlines()[1].startswith("device 1 (current)")
         (y * 2).sum().backward()
         assert y.grad.data.device.id == 1
         with pytest.raises(
@@ -402,6 +456,8 @@ def test_a_setting_is_true_or_false(name):
     assert getattr(cuda, name) is False
     with pytest.raises(TypeError, match=f"cuda.{name} must be True or False, got 1"):
         setattr(cuda, name, 1)
+    with pytest.raises(AttributeError, match=f"cuda has no setting '{name}s'; there are allow_tf32 and deterministic"):
+        setattr(cuda, f"{name}s", True)
 
 
 @pytest.mark.parametrize("when", ["before CuPy is looked for", "after"])
@@ -483,8 +539,10 @@ def no_more_memory(gpu):
     with contextlib.suppress(MemoryError):
         while True:  # what it keeps because a part is in use
             taken.append(gpu.cupy.empty(2**17))
-    yield
-    pool.set_limit(size=0)
+    try:
+        yield
+    finally:
+        pool.set_limit(size=0)
 
 
 def test_out_of_memory_says_what_was_asked_for_what_is_used_and_what_to_do(gpu):

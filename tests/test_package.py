@@ -30,7 +30,7 @@ ORDER = words("""
     cuda files random core_simple
     kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference
     kernels.gpu.launch kernels.gpu.windows kernels.gpu.cudnn kernels.gpu.product kernels.gpu.conv kernels.gpu.pool
-    kernels.gpu.norm kernels.gpu.elementwise kernels.gpu.classes kernels.gpu.rows kernels.gpu.update kernels.gpu.draws
+    kernels.gpu.norm kernels.gpu.elementwise kernels.gpu.softmax kernels.gpu.rows kernels.gpu.update kernels.gpu.dropout
     kernels.gpu
     kernels.blocked.layout kernels.blocked.activation kernels.blocked.winograd kernels.blocked.conv kernels.blocked.norm
     kernels.blocked.pool kernels.blocked.rows kernels.blocked.update kernels.blocked

@@ -138,6 +138,7 @@ def test_a_forked_process_works_alone():
 
 INTERRUPTED = """
 import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is born deaf to it
 from dezero.kernels.threads import for_each, set_num_threads
 set_num_threads(2)
 working = []

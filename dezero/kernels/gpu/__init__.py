@@ -2,15 +2,15 @@
 
 Where to begin: `launch.py` says how CUDA text becomes a kernel, `windows.py` is the shortest room with some. Two ideas
 are common to all. **Gather, not scatter:** a thread works out an element of the result from all that adds to it, so
-that no two write to one place, and the same input gives the same bits. **Nothing waits:** no kernel reads a value back,
-so that Python runs ahead of the device. What a value would have to be read for (is a label a class?) comes out as NaN.
+that no two write to one place, and the same input gives the same bits (`add_rows` alone adds in any order, unless
+`cuda.deterministic` is set). **Nothing waits:** no kernel reads a value back, so that Python runs ahead of the device.
+What a value would have to be read for (is a label a class?) comes out as NaN.
 
 Results are in C order. Their sums are taken in float32 at least.
 """
 
-from dezero.kernels.gpu.classes import log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
 from dezero.kernels.gpu.conv import conv2d, conv2d_grad_w, deconv2d
-from dezero.kernels.gpu.draws import dropout_mask
+from dezero.kernels.gpu.dropout import dropout_mask
 from dezero.kernels.gpu.elementwise import relu, relu_grad, sigmoid, sigmoid_grad, tanh_grad
 from dezero.kernels.gpu.norm import (
     batch_norm,
@@ -23,6 +23,7 @@ from dezero.kernels.gpu.norm import (
 from dezero.kernels.gpu.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
 from dezero.kernels.gpu.product import einsum, matmul
 from dezero.kernels.gpu.rows import add_at, add_rows
+from dezero.kernels.gpu.softmax import log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
 from dezero.kernels.gpu.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
 from dezero.kernels.gpu.windows import col2im, im2col
 from dezero.kernels.reference import copy, gates, gates_grad_w, gates_grad_x, linear, tanh

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dezero.kernels.gpu import cudnn
-from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, dense, for_each, sums_dtype
+from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, contiguous, for_each, sums_dtype
 from dezero.kernels.gpu.product import matmul
 from dezero.kernels.gpu.windows import add_columns, columns, geometry
 from dezero.kernels.reference import Pair
@@ -41,10 +41,10 @@ def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, grou
     y = cudnn.conv2d(x, W, b, stride, pad, dilation, groups)
     if y is not None:
         return y
-    (OC, C, KH, KW), b = W.shape, None if b is None else dense(b, x.dtype)  # the C of one group
+    (OC, C, KH, KW), b = W.shape, None if b is None else contiguous(b, x.dtype)  # the C of one group
     OH, OW = geometry(x.shape, (KH, KW), stride, pad, dilation)[6:8]
     y = _empty((len(x), OC, OH, OW), x.dtype)
-    W = dense(W, x.dtype).reshape(groups, OC // groups, C * KH * KW)
+    W = contiguous(W, x.dtype).reshape(groups, OC // groups, C * KH * KW)
     for part in _parts(x, groups * C * KH * KW * OH * OW):
         col = columns(x[part], (KH, KW), stride, pad, dilation)
         y_part = _product(W, col.reshape(groups, C * KH * KW, col.shape[1]))
@@ -59,11 +59,11 @@ def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dil
         return y
     (N, C, H, W_), (_, OC, KH, KW) = x.shape, W.shape  # the OC of one group
     y = _empty((N, groups * OC, *outsize), x.dtype)
-    W = dense(W, x.dtype).reshape(groups, C // groups, OC * KH * KW).swapaxes(1, 2)
-    b = None if b is None else dense(b, x.dtype)
+    W = contiguous(W, x.dtype).reshape(groups, C // groups, OC * KH * KW).swapaxes(1, 2)
+    b = None if b is None else contiguous(b, x.dtype)
     for part in _parts(x, groups * OC * KH * KW * H * W_):
         col = _product(W, _rows(x[part], groups))
-        add_columns(dense(col), b, y[part], (KH, KW), stride, pad, dilation)
+        add_columns(contiguous(col), b, y[part], (KH, KW), stride, pad, dilation)
     return y
 
 
@@ -77,7 +77,7 @@ def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, d
     for part in _parts(x, x.shape[1] * cells * math.prod(gy.shape[2:])):
         col = columns(x[part], kernel_size, stride, pad, dilation)
         col = col.reshape(groups, C * cells, col.shape[1]).swapaxes(1, 2)
-        gW = _product(_rows(dense(gy[part], x.dtype), groups), col)
+        gW = _product(_rows(contiguous(gy[part], x.dtype), groups), col)
         total = gW if total is None else total.astype(sums_dtype(x.dtype), copy=False) + gW
     if total is None:  # there is no image
         return sys.modules["cupy"].zeros((OC, C, *kernel_size), x.dtype)
@@ -104,7 +104,7 @@ def _rows(images: Any, groups: int) -> Any:
     """(N, C, H, W) -> a matrix for each group, (groups, C / groups, N * H * W)."""
     N, C, H, W = images.shape
     rows = _empty((groups, C // groups, N * H * W), images.dtype)
-    _swap(dense(images), None, rows, N, C)
+    _swap(contiguous(images), None, rows, N, C)
     return rows
 
 
@@ -112,4 +112,4 @@ def _swap(x: Any, b: Any, out: Any, F: int, S: int) -> None:
     """out (S, F, P) = x (F, S, P), plus b (F,), which may be None; the arrays in C order, in whatever shape."""
     if out.size:
         sizes = F, S, out.size // (F * S), b is not None
-        for_each(_SOURCE, "swap", out.size, (dense(x), x if b is None else b, out), sizes, T=out.dtype)
+        for_each(_SOURCE, "swap", out.size, (contiguous(x), x if b is None else b, out), sizes, T=out.dtype)

@@ -9,6 +9,7 @@ Not every convolution has a plan (integers, empty arrays, bfloat16 on a device f
 the library. `conv2d`, `deconv2d` and `conv2d_grad_w` return None then, which says: do it in another way.
 
     allow_tf32     without it, no plan for float32 that rounds its factors to fewer digits
+    using_winograd without it, no plan for float32 by Winograd's method or Fourier's
     deterministic  with it, no plan whose sums are added in whatever order threads come by
 
 The bias is added to what comes out, in one more pass: with a bias in the graph there are other plans to choose from,
@@ -32,6 +33,7 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 from dezero import cuda
+from dezero.kernels import winograd
 from dezero.kernels.sizes import conv_outsize
 
 Pair = tuple[int, int]
@@ -120,6 +122,7 @@ def _convolve(
             dilation,
             cuda.allow_tf32,
             cuda.deterministic,
+            winograd.is_on(),
             device.id,
         )
         plan = library.plan(case)
@@ -169,6 +172,7 @@ class _Case(NamedTuple):
     dilation: Pair
     allow_tf32: bool
     deterministic: bool
+    winograd: bool
     device: int
 
 
@@ -239,7 +243,7 @@ def _unwanted(cudnn: Any, case: _Case) -> list[Any]:
     names = ["DOWN_CONVERT_INPUTS", "REDUCED_PRECISION_REDUCTION"]
     if case.dtype.name == "float32" and not case.allow_tf32:
         names += ["TENSOR_CORE"]  # which have no float32 other than TF32
-    if case.dtype.name == "float64":
+    if case.dtype.name == "float64" or not case.winograd:
         names += ["FFT", "WINOGRAD"]
     if case.deterministic:
         names += ["NONDETERMINISTIC"]
@@ -324,7 +328,10 @@ class _Library:
         """Return what a plan makes of two arrays; None, and never again this plan, if it fails."""
         handle = self.handle(case.device)
         y = self.cupy.empty(case.result, case.dtype)
-        workspace = self._workspace(plan)
+        try:
+            workspace = self._workspace(plan)
+        except MemoryError:
+            return None  # this time; the other way takes its windows in parts
         pointers = {_FIRST: int(first.data.ptr), _SECOND: int(second.data.ptr), _RESULT: int(y.data.ptr)}
         try:
             with plan.lock:

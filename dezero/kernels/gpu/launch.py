@@ -11,8 +11,8 @@ second, and keeps what came out on disk. After that a launch is a look into a di
 over the bytes of a NumPy scalar as they are, knowing nothing of the C function, so sizes are made I's and other numbers
 A's, and remembered.
 
-Kernels read arrays by pointer, so they must be in C order and of the type that was compiled for: see `dense`. Nothing
-waits for the device, and all runs on CuPy's current stream.
+Kernels read arrays by pointer, so these must be in C order and of the type that was compiled for: see `contiguous`.
+Nothing waits for the device, and all runs on CuPy's current stream.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def threads_for(length: int) -> int:
     return min(max(32, 1 << max(0, length - 1).bit_length()), THREADS)
 
 
-def dense(x: Any, dtype: Any = None) -> Any:
+def contiguous(x: Any, dtype: Any = None) -> Any:
     """`x` in C order and of that dtype, as kernels read it: itself where it is so already."""
     if x.flags.c_contiguous and (dtype is None or x.dtype == dtype):
         return x
@@ -206,4 +206,4 @@ def dense(x: Any, dtype: Any = None) -> Any:
 
 def as_indexes(x: Any) -> Any:
     """Integers in C order, of one of the dtypes INDEXES."""
-    return dense(x, None if x.dtype in (np.int32, np.int64) else np.int64)
+    return contiguous(x, None if x.dtype in (np.int32, np.int64) else np.int64)

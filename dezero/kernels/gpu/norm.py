@@ -18,7 +18,16 @@ import math
 import sys
 from typing import Any, NamedTuple
 
-from dezero.kernels.gpu.launch import BLOCK_SUM, FLOATING, Source, dense, for_each, in_blocks, sums_dtype, threads_for
+from dezero.kernels.gpu.launch import (
+    BLOCK_SUM,
+    FLOATING,
+    Source,
+    contiguous,
+    for_each,
+    in_blocks,
+    sums_dtype,
+    threads_for,
+)
 
 PIECE = 8192  # elements of a channel that a block adds up
 PIECES = 256  # of a channel at most; pieces grow beyond
@@ -262,9 +271,9 @@ def _parts(kinds: int, cut: _Cut, dtype: Any) -> Any:
 def batch_norm(x: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any, Any]:
     """As `reference.batch_norm`: y as x, mean (C,), var (C,)."""
     xp, T = sys.modules["cupy"], x.dtype
-    x, cut = dense(x), _cut_channels(x)
+    x, cut = contiguous(x), _cut_channels(x)
     y, mean, var = xp.empty(x.shape, T), xp.empty(x.shape[1], T), xp.empty(x.shape[1], T)
-    arrays = dense(gamma, T), dense(beta, T), y, mean, var
+    arrays = contiguous(gamma, T), contiguous(beta, T), y, mean, var
     in_blocks(_FORWARD, "batch_norm", *cut[:2], (x, _squares(x, cut), *arrays), cut.sizes, (eps,), T=T)
     return y, mean, var
 
@@ -272,7 +281,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any, Any
 def normalise(x: Any, eps: float) -> tuple[Any, Any, Any]:
     """As `reference.normalise`: y (M, D), mean (M,), std (M,)."""
     xp, T = sys.modules["cupy"], x.dtype
-    x, cut = dense(x), _cut_rows(x)
+    x, cut = contiguous(x), _cut_rows(x)
     y, mean, std = xp.empty(x.shape, T), xp.empty(len(x), T), xp.empty(len(x), T)
     in_blocks(_FORWARD, "normalise", *cut[:2], (x, _squares(x, cut), y, mean, std), cut.sizes, (eps,), T=T)
     return y, mean, std
@@ -290,7 +299,7 @@ def batch_norm_grad(x: Any, gy: Any, gamma: Any, mean: Any, var: Any, eps: float
     """As `reference.batch_norm_grad`: gx as x, ggamma (C,), gbeta (C,)."""
     xp, T = sys.modules["cupy"], x.dtype
     cut = _cut_channels(x)
-    x, gy, gamma, mean, var = (dense(array, T) for array in (x, gy, gamma, mean, var))
+    x, gy, gamma, mean, var = (contiguous(array, T) for array in (x, gy, gamma, mean, var))
     parts = _parts(2, cut, T)
     in_blocks(_BACKWARD, "batch_products", *cut[:2], (x, gy, mean, var, parts), cut.sizes, (eps,), T=T)
     gx, ggamma, gbeta = xp.empty(x.shape, T), xp.empty(gamma.shape, T), xp.empty(gamma.shape, T)
@@ -302,7 +311,7 @@ def batch_norm_grad(x: Any, gy: Any, gamma: Any, mean: Any, var: Any, eps: float
 def normalise_grad(y: Any, std: Any, gy: Any) -> Any:
     """As `reference.normalise_grad`: gx (M, D)."""
     T, cut = y.dtype, _cut_rows(y)
-    y, std, gy = dense(y), dense(std, T), dense(gy, T)
+    y, std, gy = contiguous(y), contiguous(std, T), contiguous(gy, T)
     parts = _parts(2, cut, T)
     in_blocks(_BACKWARD, "row_products", *cut[:2], (y, gy, parts), cut.sizes, T=T)
     gx = sys.modules["cupy"].empty(y.shape, T)
@@ -316,7 +325,7 @@ def channel_sum(gy: Any) -> Any:
         return gy.sum(axis=(0, *range(2, gy.ndim)))
     cut = _cut_channels(gy)
     parts = sys.modules["cupy"].empty(cut.blocks, sums_dtype(gy.dtype))
-    in_blocks(_SUMS, "sums", *cut[:2], (dense(gy), parts), cut.sizes, T=gy.dtype)
+    in_blocks(_SUMS, "sums", *cut[:2], (contiguous(gy), parts), cut.sizes, T=gy.dtype)
     C, _, _, S = cut.sizes
     if S == 1 and parts.dtype == gy.dtype:
         return parts
@@ -330,6 +339,6 @@ def scale_and_shift(x: Any, scale: Any, shift: Any) -> Any:
     T = x.dtype
     y = sys.modules["cupy"].empty(x.shape, T)
     sizes = x.shape[1], math.prod(x.shape[2:])
-    arrays = dense(x), dense(scale, T), dense(shift, T), y
+    arrays = contiguous(x), contiguous(scale, T), contiguous(shift, T), y
     for_each(_SCALE, "scale_and_shift", y.size, arrays, sizes, T=T)
     return y

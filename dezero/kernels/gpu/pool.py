@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, dense, for_each
+from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, contiguous, for_each
 from dezero.kernels.gpu.windows import geometry
 from dezero.kernels.reference import Pair
 
@@ -108,7 +108,7 @@ def max_pool(x: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> tuple[Any, A
     y = xp.empty((N, C, OH, OW), x.dtype)
     indexes = xp.empty(y.shape, np.int8 if kernel_size[0] * kernel_size[1] <= 128 else np.int32)
     lowest = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else -np.inf
-    arrays = dense(x), y, indexes
+    arrays = contiguous(x), y, indexes
     for_each(_INDEXED, "max_pool", y.size, arrays, sizes, (lowest,), T=x.dtype, K=indexes.dtype)
     return y, indexes
 
@@ -117,7 +117,7 @@ def max_pool_gather(x: Any, indexes: Any, kernel_size: Pair, stride: Pair, pad: 
     """As `reference.max_pool_gather`."""
     y = sys.modules["cupy"].empty(indexes.shape, x.dtype)
     sizes = geometry(x.shape, kernel_size, stride, pad, (1, 1))
-    arrays = dense(x), (indexes := _cells(indexes)), y
+    arrays = contiguous(x), (indexes := _cells(indexes)), y
     for_each(_INDEXED, "max_pool_gather", y.size, arrays, sizes, T=x.dtype, K=indexes.dtype)
     return y
 
@@ -126,7 +126,7 @@ def max_pool_scatter(gy: Any, indexes: Any, image_size: Pair, kernel_size: Pair,
     """As `reference.max_pool_scatter`: a pixel gets the sum over the windows whose index names it."""
     gx = sys.modules["cupy"].empty((*gy.shape[:2], *image_size), gy.dtype)
     sizes = geometry(gx.shape, kernel_size, stride, pad, (1, 1))
-    arrays = dense(gy), (indexes := _cells(indexes)), gx
+    arrays = contiguous(gy), (indexes := _cells(indexes)), gx
     for_each(_INDEXED, "max_pool_scatter", gx.size, arrays, sizes, T=gy.dtype, K=indexes.dtype)
     return gx
 
@@ -136,7 +136,7 @@ def average_pool(x: Any, kernel_size: Pair, stride: Pair, pad: Pair) -> Any:
     x = x.astype(np.float64) if x.dtype.kind in "biu" else x
     N, C, *_, OH, OW = (sizes := geometry(x.shape, kernel_size, stride, pad, (1, 1)))[:8]
     y = sys.modules["cupy"].empty((N, C, OH, OW), x.dtype)
-    for_each(_AVERAGE, "average_pool", y.size, (dense(x), y), sizes, T=x.dtype)
+    for_each(_AVERAGE, "average_pool", y.size, (contiguous(x), y), sizes, T=x.dtype)
     return y
 
 
@@ -144,9 +144,9 @@ def average_pool_grad(gy: Any, image_size: Pair, kernel_size: Pair, stride: Pair
     """As `reference.average_pool_grad`: a pixel gets its share from each window that covers it."""
     gx = sys.modules["cupy"].empty((*gy.shape[:2], *image_size), gy.dtype)
     sizes = geometry(gx.shape, kernel_size, stride, pad, (1, 1))
-    for_each(_AVERAGE, "average_pool_grad", gx.size, (dense(gy), gx), sizes, T=gy.dtype)
+    for_each(_AVERAGE, "average_pool_grad", gx.size, (contiguous(gy), gx), sizes, T=gy.dtype)
     return gx
 
 
 def _cells(indexes: Any) -> Any:
-    return dense(indexes, None if indexes.dtype in (np.int8, np.int32) else np.int32)
+    return contiguous(indexes, None if indexes.dtype in (np.int8, np.int32) else np.int32)

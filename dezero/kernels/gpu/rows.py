@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dezero import cuda
-from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, as_indexes, dense, for_each, sums_dtype
+from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, as_indexes, contiguous, for_each, sums_dtype
 
 _SOURCE = Source(
     r"""
@@ -74,6 +74,6 @@ def _by_sorting(shape: tuple[int, ...], rows: Any, gy: Any) -> Any:
     rows = rows.astype(np.int64, copy=False) % shape[0]
     order = xp.argsort(rows).astype(np.int64, copy=False)  # CuPy's sorting is stable
     gx = xp.zeros(shape, gy.dtype)
-    arrays = rows[order], order, dense(gy), gx
+    arrays = rows[order], order, contiguous(gy), gx
     for_each(_SOURCE, "add_runs", gy.size, arrays, (rows.size, D), T=gy.dtype, K=rows.dtype)
     return gx

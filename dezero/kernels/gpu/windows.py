@@ -10,7 +10,7 @@ import functools
 import sys
 from typing import Any
 
-from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, dense, for_each
+from dezero.kernels.gpu.launch import FLOATING, INTEGERS, Source, contiguous, for_each
 from dezero.kernels.reference import Pair
 from dezero.kernels.sizes import conv_outsize
 
@@ -85,7 +85,7 @@ def columns(x: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair) 
 
 def _im2col(x: Any, sizes: tuple[int, ...], shape: tuple[int, ...], by_rows: bool, pad_value: Any) -> Any:
     col = sys.modules["cupy"].empty(shape, x.dtype)
-    for_each(_SOURCE, "im2col", col.size, (dense(x), col), (*sizes, by_rows), (pad_value,), T=x.dtype)
+    for_each(_SOURCE, "im2col", col.size, (contiguous(x), col), (*sizes, by_rows), (pad_value,), T=x.dtype)
     return col
 
 
@@ -94,7 +94,7 @@ def col2im(col: Any, image_size: Pair, stride: Pair, pad: Pair, dilation: Pair =
     N, C, KH, KW, OH, OW = col.shape
     sizes = (N, C, *image_size, KH, KW, OH, OW, *stride, *pad, *dilation)
     image = sys.modules["cupy"].empty((N, C, *image_size), col.dtype)
-    col = dense(col)
+    col = contiguous(col)
     for_each(_SOURCE, "col2im", image.size, (col, col, image), (*sizes, False, False), T=col.dtype)
     return image
 

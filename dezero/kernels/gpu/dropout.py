@@ -1,4 +1,4 @@
-"""Random numbers that the device makes for itself, from a key that the one source of random numbers draws."""
+"""Dropout's random numbers: made on the device, from a key that the one source of random numbers draws."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ extern "C" __global__ void dropout_mask(T* mask, I threads, I count, I key0, I k
     philox(c, (unsigned int)key0, (unsigned int)key1);
     for (int j = 0; j < 4 && 4 * k + j < count; j++) {
         const A uniform = (A)(c[j] >> 8) * (A)(1.0f / 16777216);  // 24 bits, all that a float holds: in [0, 1)
-        mask[4 * k + j] = uniform > ratio ? (T)scale : (T)(A)0;
+        mask[4 * k + j] = uniform >= ratio ? (T)scale : (T)(A)0;
     }
 }
 """,
@@ -47,7 +47,7 @@ extern "C" __global__ void dropout_mask(T* mask, I threads, I count, I key0, I k
 
 
 def dropout_mask(shape: tuple[int, ...], dtype: Any, ratio: float, scale: float, key: int) -> Any:
-    """`scale` where a number drawn uniformly from [0, 1) is above `ratio`, 0 elsewhere; `key` has 64 bits."""
+    """`scale` where a number drawn uniformly from [0, 1) is `ratio` or more, 0 elsewhere; `key` has 64 bits."""
     mask = sys.modules["cupy"].empty(shape, dtype)
     count = math.prod(shape)
     key0, key1 = (int(np.uint32(word).view(np.int32)) for word in (key & 0xFFFFFFFF, key >> 32))

@@ -14,7 +14,7 @@ from dezero.kernels.gpu.launch import (
     INDEXES,
     Source,
     as_indexes,
-    dense,
+    contiguous,
     for_each,
     in_blocks,
     sums_dtype,
@@ -102,12 +102,12 @@ def log_softmax(x: Any, axis: Any) -> Any:
     """As `reference.log_softmax`: the axes that are summed over are brought to the end, where rows lie in one piece."""
     axes = _axes(axis, x.ndim)
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
-    moved = dense(x.transpose(order))
+    moved = contiguous(x.transpose(order))
     y = sys.modules["cupy"].empty(moved.shape, x.dtype)
     if x.size:
         C = math.prod(x.shape[i] for i in axes)
         in_blocks(_SOURCE, "log_softmax", x.size // C, threads_for(C), (moved, y), (C,), T=x.dtype, K=_NO_LABELS)
-    return dense(y.transpose(tuple(map(order.index, range(x.ndim)))))
+    return contiguous(y.transpose(tuple(map(order.index, range(x.ndim)))))
 
 
 def _axes(axis: Any, ndim: int) -> list[int]:
@@ -122,7 +122,7 @@ def softmax_cross_entropy(x: Any, t: Any) -> tuple[Any, Any]:
     """
     xp, T = sys.modules["cupy"], x.dtype
     N, C = x.shape
-    x, t = dense(x), as_indexes(t)
+    x, t = contiguous(x), as_indexes(t)
     log_p, losses = xp.empty(x.shape, T), xp.empty(N, sums_dtype(T))
     in_blocks(_SOURCE, "losses", N, threads_for(C), (x, t, log_p, losses), (C,), T=T, K=t.dtype)
     return losses.mean().astype(T, copy=False), log_p
@@ -132,6 +132,6 @@ def softmax_cross_entropy_grad(log_p: Any, t: Any, gy: Any) -> Any:
     """As `reference.softmax_cross_entropy_grad`: (N, C); NaN where the loss was, in the rows of such labels."""
     T, t = log_p.dtype, as_indexes(t)
     gx = sys.modules["cupy"].empty(log_p.shape, T)
-    arrays = dense(log_p), t, dense(gy, T), gx
+    arrays = contiguous(log_p), t, contiguous(gy, T), gx
     for_each(_GRADIENT, "gradient", gx.size, arrays, log_p.shape, T=T, K=t.dtype)
     return gx
