@@ -764,7 +764,7 @@ def test_without_ml_dtypes_bfloat16_is_an_error_that_names_it(acting, monkeypatc
 
 def cupy_of_version(monkeypatch, version):
     module = types.SimpleNamespace(__version__=version, ndarray=type("ndarray", (), {}))
-    monkeypatch.setattr(cuda, "cupy", module, raising=False)
+    monkeypatch.setitem(vars(cuda), "cupy", module)
 
 
 def test_a_cupy_without_bfloat16_is_an_error_that_says_so(acting, monkeypatch):
