@@ -77,6 +77,10 @@ def look_again() -> None:
     _count_gpus.cache_clear()
 
 
+# They stand above the kernels and the operations, and are known by these names here.
+_ABOVE = {"info": "dezero.gpu_report", "capture": "dezero.capture"}
+
+
 def __getattr__(name: str) -> Any:
     # `gpu_enable` and `cupy` are worked out when they are first read, so that importing dezero does not import CuPy.
     if name == "gpu_enable":
@@ -86,8 +90,8 @@ def __getattr__(name: str) -> Any:
         if module is None:
             raise AttributeError(f"cuda.cupy: {reason}")
         return module
-    if name == "info":  # it stands above the kernels that it tells of
-        return importlib.import_module("dezero.gpu_report").info
+    if name in _ABOVE:
+        return getattr(importlib.import_module(_ABOVE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -275,4 +275,4 @@ def _dropout_mask(x: Any, ratio: float) -> Any:
     if isinstance(x, np.ndarray):
         return (random.uniform(*x.shape) > ratio).astype(x.dtype) * scale
     dtype = x.dtype if is_floating(x.dtype) else np.dtype(np.float64)
-    return kernels.for_array(x).dropout_mask(x.shape, dtype, ratio, scale, random.key())
+    return kernels.for_array(x).dropout_mask(x.shape, dtype, ratio, scale, random.key)

@@ -15,7 +15,7 @@ from dezero import cuda, kernels, optimizers, random
 from dezero import functions as F
 from dezero import layers as L
 from dezero.core import Variable, no_grad, using_config
-from dezero.kernels.gpu import cudnn
+from dezero.kernels.gpu import cublas, cudnn
 from dezero.models import Sequential
 
 TOLERANCE = 1e-4  # of float32, relative to the largest number of a result; TF32 has three digits
@@ -63,7 +63,9 @@ def _lines_of_gpu(cupy: Any) -> Iterator[tuple[str, str]]:
         here = " (current)" if i == current else ""
         yield f"device {i}{here}", f"{name}, capability {of['major']}.{of['minor']}, {memory}"
     yield from _lines_of_cupy(cupy)
-    yield "products", f"cuBLAS, float32 in {'TF32' if cuda.allow_tf32 else 'float32'}"
+    serves, line = cublas.status()
+    how = line if serves else f"cuBLAS as CuPy calls it, because {line}; steps with products cannot be captured"
+    yield "products", f"{how}; float32 in {'TF32' if cuda.allow_tf32 else 'float32'}"
     serves, line = cudnn.status()
     yield "convolutions", line if serves else f"im2col and cuBLAS, because {line}"
     yield "bfloat16", "yes" if _has_bfloat16(cupy) else "no: it needs CuPy 14 and the package ml_dtypes"

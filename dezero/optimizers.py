@@ -7,6 +7,7 @@ In the formulas p is a parameter and g its gradient. A rule keeps what it rememb
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -51,11 +52,16 @@ class Optimizer:
                 "attributes, and in lists and dicts of nothing but Layers and Parameters"
             )
         self._name_params(params)
+        if (slots := _slots()) is not None:
+            slots.take_part(self)
         for param in _with_gradient(params):
             self._check(param)
         for hook in self.hooks:
             hook(_with_gradient(params))
-        for param in _with_gradient(params):
+        self._update_all(_with_gradient(params))
+
+    def _update_all(self, params: list[Any]) -> None:
+        for param in params:
             self.update_one(param)
 
     def _check(self, param: Any) -> None:
@@ -94,14 +100,15 @@ class Optimizer:
 
         They follow the parameter to the GPU, and back.
         """
-        self._name_params([param])
+        if param not in self._names:
+            self._name_params([param])
         kept = self.state.setdefault(self._names[param], {})
-        xp = cuda.get_array_module(param.data)
+        device = cuda.device_of(param.data)
         for name in names:
             if name not in kept:
                 kept[name] = self._zeros_like(param.data)
-            elif cuda.device_of(kept[name]) != cuda.device_of(param.data):
-                kept[name] = cuda.as_numpy(kept[name]) if xp is np else cuda.as_cupy(kept[name]).copy()
+            elif cuda.device_of(kept[name]) != device:
+                kept[name] = cuda.as_numpy(kept[name]) if device is None else cuda.as_cupy(kept[name]).copy()
         return [kept[name] for name in names]
 
     def _zeros_like(self, x: Any) -> Any:
@@ -129,48 +136,80 @@ def _with_gradient(params: list[Any]) -> list[Any]:
     return [param for param in params if param.grad is not None]
 
 
-class SGD(Optimizer):
+class _Rule(Optimizer):
+    """A rule that is a kernel, called with p, what is remembered of it, g, and numbers, which are attributes.
+
+    On a GPU one launch changes all parameters, unless a subclass has an `update_one` of its own.
+    """
+
+    _kernel = ""
+    _remembers: tuple[str, ...] = ()
+    _numbers: tuple[str, ...] = ()
+
+    def update_one(self, param: Any) -> None:
+        self._change([param])
+
+    def _update_all(self, params: list[Any]) -> None:
+        if getattr(self.update_one, "__func__", None) is _Rule.update_one:
+            self._change(params)
+        else:
+            super()._update_all(params)
+
+    def _change(self, params: list[Any]) -> None:
+        numbers, on_gpu = self._values(), []
+        for param in params:
+            kept = self.memory(param, *self._remembers) if self._remembers else ()
+            arrays = param.data, *kept, param.grad.data
+            if isinstance(param.data, np.ndarray):
+                getattr(kernels.for_array(param.data), self._kernel)(*arrays, *numbers)
+            else:
+                on_gpu.append(arrays)
+        if on_gpu:
+            kernels.for_array(on_gpu[0][0]).update_all(self._kernel, on_gpu, self._values)
+
+    def _values(self) -> tuple[float, ...]:
+        return tuple(getattr(self, number) for number in self._numbers)
+
+
+class SGD(_Rule):
     """Stochastic gradient descent: p -= lr * g."""
+
+    _kernel, _numbers = "sgd", ("lr",)
 
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__()
         self.lr = lr
 
-    def update_one(self, param: Any) -> None:
-        kernels.for_array(param.data).sgd(param.data, param.grad.data, self.lr)
 
-
-class MomentumSGD(Optimizer):
+class MomentumSGD(_Rule):
     """Gradient descent with momentum: v = momentum * v - lr * g; p += v. Source: Polyak (1964)."""
+
+    _kernel, _remembers, _numbers = "momentum_sgd", ("v",), ("lr", "momentum")
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         super().__init__()
         self.lr = lr
         self.momentum = momentum
 
-    def update_one(self, param: Any) -> None:
-        (v,) = self.memory(param, "v")
-        kernels.for_array(v).momentum_sgd(param.data, v, param.grad.data, self.lr, self.momentum)
 
-
-class AdaGrad(Optimizer):
+class AdaGrad(_Rule):
     """h += g * g; p -= lr * g / (sqrt(h) + eps). Source: Duchi, Hazan and Singer, JMLR 12 (2011)."""
+
+    _kernel, _remembers, _numbers = "adagrad", ("h",), ("lr", "eps")
 
     def __init__(self, lr: float = 0.001, eps: float = 1e-8) -> None:
         super().__init__()
         self.lr = lr
         self.eps = eps
 
-    def update_one(self, param: Any) -> None:
-        (h,) = self.memory(param, "h")
-        kernels.for_array(h).adagrad(param.data, h, param.grad.data, self.lr, self.eps)
 
-
-class RMSprop(Optimizer):
+class RMSprop(_Rule):
     """h = alpha * h + (1 - alpha) * g * g; p -= lr * g / (sqrt(h) + eps).
 
     Source: Tieleman and Hinton, "Lecture 6.5 - rmsprop", Coursera: Neural Networks for Machine Learning (2012).
     """
+
+    _kernel, _remembers, _numbers = "rmsprop", ("h",), ("lr", "alpha", "eps")
 
     def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8) -> None:
         super().__init__()
@@ -178,33 +217,29 @@ class RMSprop(Optimizer):
         self.alpha = alpha
         self.eps = eps
 
-    def update_one(self, param: Any) -> None:
-        (h,) = self.memory(param, "h")
-        kernels.for_array(h).rmsprop(param.data, h, param.grad.data, self.lr, self.alpha, self.eps)
 
-
-class AdaDelta(Optimizer):
+class AdaDelta(_Rule):
     """Steps in the units of p, without a learning rate. Source: Zeiler, arXiv:1212.5701.
 
     h = rho * h + (1 - rho) * g * g; d = sqrt((s + eps) / (h + eps)) * g; s = rho * s + (1 - rho) * d * d; p -= d.
     """
+
+    _kernel, _remembers, _numbers = "adadelta", ("h", "s"), ("rho", "eps")
 
     def __init__(self, rho: float = 0.95, eps: float = 1e-6) -> None:
         super().__init__()
         self.rho = rho
         self.eps = eps
 
-    def update_one(self, param: Any) -> None:
-        h, s = self.memory(param, "h", "s")
-        kernels.for_array(h).adadelta(param.data, h, s, param.grad.data, self.rho, self.eps)
 
-
-class Adam(Optimizer):
+class Adam(_Rule):
     """m += (1 - beta1) * (g - m); v += (1 - beta2) * (g * g - v); p -= lr * m / (sqrt(v) + eps).
 
     `lr` is alpha corrected for the zeros that m and v start from: alpha * sqrt(1 - beta2 ** t) / (1 - beta1 ** t) at
     step t. Source: Kingma and Ba, arXiv:1412.6980, section 2 (the rearranged form).
     """
+
+    _kernel, _remembers, _numbers = "adam", ("m", "v"), ("lr", "beta1", "beta2", "eps")
 
     def __init__(self, alpha: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8) -> None:
         super().__init__()
@@ -215,18 +250,29 @@ class Adam(Optimizer):
         self.eps = eps
 
     def update(self) -> None:
-        self.t += 1
+        self._count()
+        if (slots := _slots()) is not None:
+            slots.action(self._count)
         super().update()
+
+    def _count(self) -> None:
+        self.t += 1
 
     @property
     def lr(self) -> float:
         t = max(self.t, 1)  # before the first step: the rate it will have
         return self.alpha * math.sqrt(1 - self.beta2**t) / (1 - self.beta1**t)
 
-    def update_one(self, param: Any) -> None:
-        m, v = self.memory(param, "m", "v")
-        adam = kernels.for_array(m).adam
-        adam(param.data, m, v, param.grad.data, self.lr, self.beta1, self.beta2, self.eps)
+
+def _slots() -> Any:
+    """kernels/gpu/slots.py, or None where no array of CuPy's has met a kernel, and so no step is being captured."""
+    return sys.modules.get("dezero.kernels.gpu.slots")
+
+
+def _number(value: Callable[[], float], dtype: Any) -> Any:
+    """Return `value()`; while a step is captured an array of no axes, which is that in each replay."""
+    slots = _slots()
+    return value() if slots is None else slots.number(value, dtype)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -241,8 +287,9 @@ class WeightDecay:
         self.rate = rate
 
     def __call__(self, params: list[Any]) -> None:
+        rates = {dtype: _number(lambda: self.rate, dtype) for dtype in dict.fromkeys(param.dtype for param in params)}
         for param in params:
-            param.grad.data += self.rate * param.data
+            param.grad.data += rates[param.dtype] * param.data
 
 
 class ClipGrad:
@@ -253,11 +300,22 @@ class ClipGrad:
 
     def __call__(self, params: list[Any]) -> None:
         # in float64: the squares of large float32 gradients overflow
-        norm = math.sqrt(float(sum((param.grad.data.astype("f8") ** 2).sum() for param in params)))
-        rate = self.max_norm / (norm + 1e-6)
-        if rate < 1:
-            for param in params:
-                param.grad.data *= rate
+        squares = sum((param.grad.data.astype("f8") ** 2).sum() for param in params)
+        if any(cuda.get_array_module(param.grad.data) is np for param in params):
+            rate = self.max_norm / (math.sqrt(float(squares)) + 1e-6)
+            if rate < 1:
+                for param in params:
+                    param.grad.data *= rate
+        elif params:
+            self._clip_on_gpu(params, squares)
+
+    def _clip_on_gpu(self, params: list[Any], squares: Any) -> None:
+        """Read no value: multiply always, with 1 where the norm is small, or is no number."""
+        xp = cuda.get_array_module(squares)
+        rate = xp.fmin(1, _number(lambda: self.max_norm, np.float64) / (xp.sqrt(squares) + 1e-6))
+        rates = {dtype: rate.astype(dtype) for dtype in dict.fromkeys(param.grad.data.dtype for param in params)}
+        for param in params:
+            param.grad.data *= rates[param.grad.data.dtype]
 
 
 class FreezeParam:

@@ -40,7 +40,7 @@ class Draws:
     """What was drawn inside a `recording()`: where the source stood at its start, and at each noted draw since."""
 
     def __init__(self) -> None:
-        self.start = _state()
+        self.start = state()
         self.uniforms: list[Any] = []
 
 
@@ -80,24 +80,26 @@ def replaying(draws: Draws) -> Iterator[None]:
     >>> (first == second).all()
     np.True_
     """
-    before = _state()
+    before = state()
     uniforms = iter(draws.uniforms)
     _tapes.replaying.append(uniforms)
-    _go_to(draws.start)
+    go_to(draws.start)
     try:
         yield
     finally:
         _tapes.replaying.remove(uniforms)
-        _go_to(before)
+        go_to(before)
 
 
-def _state() -> Any:
+def state() -> Any:
+    """Return where the source stands, for `go_to`."""
     return _own, None if _own is None else _own.get_state(), np.random.get_state()
 
 
-def _go_to(state: Any) -> None:
+def go_to(place: Any) -> None:
+    """Have the source go on from where it stood."""
     global _own
-    _own, own_place, global_place = state
+    _own, own_place, global_place = place
     if _own is not None:
         _own.set_state(own_place)
     np.random.set_state(global_place)
@@ -123,9 +125,9 @@ def _noted_source() -> Any:
     # A replay that draws more often than the recording did goes on from where it stands.
     place = next(_tapes.replaying[-1], None) if _tapes.replaying else None
     if place is not None:
-        _go_to(place)
+        go_to(place)
     for draws in _tapes.recording:
-        draws.uniforms.append(_state())
+        draws.uniforms.append(state())
     return _source()
 
 

@@ -49,6 +49,7 @@ def simulated(request):
         for name, module in made.items():
             patch.setitem(sys.modules, name, module)
         patch.setitem(sys.modules, "cudnn", None)  # a real cuDNN would take a simulated address for a device's
+        patch.setenv("DEZERO_CUBLAS", "0")  # nor may a real cuBLAS
         cuda.look_again()
         yield GPU(made["cupy"])
     cuda.look_again()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simulated_cublas
 from operations.row import numbers, unary
 
 from dezero import cuda
@@ -21,7 +22,7 @@ def blocks(text):
     return re.findall(r"```python\n(.+?)```", text, re.DOTALL)
 
 
-FIRST_GRADIENT, FIRST_CNN, GPU, PRECISION, GRAPH, DERIVATIVES, ANOMALY, KERNELS = blocks(README)
+FIRST_GRADIENT, FIRST_CNN, GPU, CAPTURE, PRECISION, GRAPH, DERIVATIVES, ANOMALY, KERNELS = blocks(README)
 
 
 def run(source, capsys):
@@ -44,6 +45,16 @@ def test_the_program_for_a_gpu_runs_without_one(capsys):
 def test_the_program_for_a_gpu_runs_on_one(gpu, capsys):
     (loss,) = run(GPU, capsys)
     assert 0 < float(loss) < 3
+
+
+def test_a_captured_step_learns(capsys):
+    assert run(CAPTURE, capsys) == ["True"]
+
+
+def test_a_captured_step_learns_on_a_gpu(gpu, capsys, monkeypatch):
+    if hasattr(gpu.cupy, "_machine"):
+        simulated_cublas.install(monkeypatch, gpu.cupy)
+    assert run(CAPTURE, capsys) == ["True"]
 
 
 @pytest.mark.parametrize("on", ["the CPU", "the GPU"])

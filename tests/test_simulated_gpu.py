@@ -1,6 +1,7 @@
 """The stand-in for CuPy: as strict as CuPy, and its processor runs CUDA sources as a device would."""
 
 import copy
+import functools
 import inspect
 import operator
 import os
@@ -8,12 +9,13 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
-from simulated_gpu import have_compiler, host_view, kernels, machine_of, modules
+from simulated_gpu import have_compiler, host_view, kernels, machine_of, modules, pieces_of
 from simulated_gpu.functions import signatures
 from simulated_gpu.machine import BAD
 
@@ -505,7 +507,8 @@ def test_grids_and_blocks_of_three_axes(cupy):
         (lambda x, y: (x, y, np.float32(10)), "argument 2 is a float32 of 4 bytes, the parameter an integer"),
         (lambda x, y: (x, y, True), "argument 2 is a bool of 1 bytes"),
         (lambda x, y: (x, y), "takes 3 arguments, not 2"),
-        (lambda x, y: (x, H, np.int32(10)), "Unsupported type <class 'numpy.ndarray'>"),
+        (lambda x, y: (x, H, np.int32(10)), "Only numpy.ndarrays of size one can be passed by value"),
+        (lambda x, y: (x, H[:1, :1], np.int32(10)), "Unsupported type <class 'numpy.ndarray'>"),
         (lambda x, y: (x, y, y), "argument 2 is a pointer"),
         (lambda x, y: (np.int32(0), y, np.int32(10)), "argument 0 is a int32 of 4 bytes, the parameter a pointer"),
         (
@@ -521,6 +524,24 @@ def test_an_argument_that_a_device_would_misread_is_refused(cupy, floats, argume
     f = kernel(cupy, "if (i < n) y[i] = 2 * x[i];")
     with pytest.raises(TypeError, match=re.escape(said)):
         f((3,), (4,), arguments(*floats))
+
+
+@needs_compiler
+def test_a_structure_goes_by_value_as_an_array_of_one(cupy, stream):
+    table = np.zeros((), [("at", "i8", 2), ("n", "i4"), ("rate", "f4")])
+    y = cupy.zeros(3, "f4")
+    table["at"], table["n"], table["rate"] = [0, y.data.ptr], 3, 0.5
+    code = (
+        "struct Table { long long at[2]; int n; float rate; };"
+        'extern "C" __global__ void f(Table t) { for (int i = 0; i < t.n; ++i) ((float*)t.at[1])[i] += t.rate; }'
+    )
+    f = cupy.RawKernel(code, "f")
+    f((1,), (1,), (table,))
+    graph, _ = captured(stream, lambda: f((1,), (1,), (table,)))
+    graph.launch()
+    np.testing.assert_array_equal(y.get(), 1.0)
+    with pytest.raises(TypeError, match="the parameter a struct of 24"):
+        f((1,), (1,), (table["at"][:1],))
 
 
 @needs_compiler
@@ -710,6 +731,723 @@ def test_an_elementwise_kernel_may_not_write_to_its_inputs(cupy, x):
 def test_an_elementwise_kernel_that_reaches_beyond_is_caught(cupy, x):
     with pytest.raises(MemoryError, match="kernel, parameter y wrote 0 bytes behind an array of 48 bytes"):
         cupy.ElementwiseKernel("T x", "raw T y", "y[i + 1] = x")(x, x.copy())
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Graphs
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(cupy):
+    return cupy.cuda.Stream(non_blocking=True)
+
+
+def captured(stream, f, mode=None):
+    """Return the graph of what `f()` does in a stream, and what it returned."""
+    with stream:
+        stream.begin_capture(mode)
+        found = f()
+        return stream.end_capture(), found
+
+
+OF_NUMBERS = [  # functions of CuPy, a 2 x 3 array, two indexes and a mask, that return something
+    lambda cp, x, i, m: x + 1,
+    lambda cp, x, i, m: (1 - x) * x / 2 % 3,
+    lambda cp, x, i, m: 2**x + -abs(x),
+    lambda cp, x, i, m: x > x.mean(),
+    lambda cp, x, i, m: ~m & (x == x),
+    lambda cp, x, i, m: np.exp(x),
+    lambda cp, x, i, m: cp.maximum(x, 1.5),
+    lambda cp, x, i, m: cp.add(x, x, out=cp.empty((2, 3))),
+    lambda cp, x, i, m: x.sum(),
+    lambda cp, x, i, m: np.max(x, axis=1),
+    lambda cp, x, i, m: x.mean(axis=0, keepdims=True),
+    lambda cp, x, i, m: x.var(axis=0),
+    lambda cp, x, i, m: cp.sum(x, axis=0, out=cp.empty(3)),
+    lambda cp, x, i, m: x.argmax(axis=1),
+    lambda cp, x, i, m: x.cumsum(axis=1),
+    lambda cp, x, i, m: x[i],
+    lambda cp, x, i, m: x[i[0], 1] + x[0, 0],
+    lambda cp, x, i, m: x[1, ::-1].copy(),
+    lambda cp, x, i, m: x.T.reshape(6),
+    lambda cp, x, i, m: x.take(i, axis=1),
+    lambda cp, x, i, m: cp.take_along_axis(x, i[:, None], 1),
+    lambda cp, x, i, m: x.astype("f4"),
+    lambda cp, x, i, m: cp.asarray(x, "f4"),
+    lambda cp, x, i, m: cp.array([x, x]),
+    lambda cp, x, i, m: cp.ascontiguousarray(x.T),
+    lambda cp, x, i, m: copy.deepcopy(x),
+    lambda cp, x, i, m: cp.asarray(2.5) * cp.array(np.float32(3)),
+    lambda cp, x, i, m: cp.zeros(3),
+    lambda cp, x, i, m: cp.ones((2, 2), "f2"),
+    lambda cp, x, i, m: cp.full(2, x[1, 1]),
+    lambda cp, x, i, m: cp.full_like(x, 3.0),
+    lambda cp, x, i, m: cp.arange(4),
+    lambda cp, x, i, m: cp.eye(2),
+    lambda cp, x, i, m: cp.linspace(0.0, 1.0, 3),
+    lambda cp, x, i, m: x.imag,
+    lambda cp, x, i, m: cp.where(m, x, -x),
+    lambda cp, x, i, m: cp.clip(x, x[0, 0], 2.0),
+    lambda cp, x, i, m: cp.concatenate([x, x[:1]]),
+    lambda cp, x, i, m: cp.stack([x, x], axis=2),
+    lambda cp, x, i, m: cp.pad(x, 1),
+    lambda cp, x, i, m: cp.roll(x, 1, axis=1),
+    lambda cp, x, i, m: cp.tril(x),
+    lambda cp, x, i, m: cp.sort(-x, axis=1),
+    lambda cp, x, i, m: cp.argsort(-x),
+    lambda cp, x, i, m: x.repeat(2, axis=0),
+    lambda cp, x, i, m: cp.allclose(x, x),
+    lambda cp, x, i, m: cp.count_nonzero(m),
+    lambda cp, x, i, m: cp.broadcast_to(x.sum(axis=0), (2, 3)),
+    # products that CuPy does by itself
+    lambda cp, x, i, m: x[0] @ x[1],
+    lambda cp, x, i, m: x[:1] @ x[1:].T,
+    lambda cp, x, i, m: x.astype(int) @ x.astype(int).T,
+    lambda cp, x, i, m: x[:, :0] @ x[:0],
+    lambda cp, x, i, m: cp.dot(x, x[0, 0]),
+    lambda cp, x, i, m: cp.tensordot(x, x, axes=2),
+    lambda cp, x, i, m: cp.outer(x, x),
+    lambda cp, x, i, m: cp.einsum("ij->j", x),
+    lambda cp, x, i, m: cp.einsum("ij,j->ij", x, x[0]),
+    lambda cp, x, i, m: cp.einsum("ij,j->j", x, x[0]),
+    lambda cp, x, i, m: cp.einsum("ij,ij->i", x[:, :1], x[:, :1]),
+    lambda cp, x, i, m: cp.einsum("ij,kj->ik", x.astype(int), x.astype(int)),
+]
+
+
+IN_PLACE = [  # these change x
+    lambda cp, x, i, m: operator.iadd(x, 1),
+    lambda cp, x, i, m: operator.itruediv(x, x[0, 1]),
+    lambda cp, x, i, m: operator.setitem(x, 0, 7.0),
+    lambda cp, x, i, m: operator.setitem(x, i, x[0] + 1),
+    lambda cp, x, i, m: operator.setitem(x, (slice(None), 0), x[:, 1]),
+    lambda cp, x, i, m: operator.setitem(x[1], ..., x[0]),
+    lambda cp, x, i, m: cp.add.at(x, i, x * 2),
+    lambda cp, x, i, m: x.fill(2.0),
+    lambda cp, x, i, m: np.multiply(x, 2, out=x),
+    lambda cp, x, i, m: operator.isub(x, 10) is x.sort(axis=1),
+    lambda cp, x, i, m: x.put(i, 5.0),
+    lambda cp, x, i, m: cp.copyto(x, -x, where=m),
+    lambda cp, x, i, m: x[1].data.memset_async(0, 8),
+    lambda cp, x, i, m: x.data.copy_from_device_async(x[1].data, 16),
+]
+
+
+@pytest.mark.parametrize("f", OF_NUMBERS + IN_PLACE, ids=lambda f: inspect.getsource(f).strip()[22:-1])
+def test_what_is_recorded_is_done_at_each_launch(cupy, x, stream, f):
+    def operands(values):
+        return cupy.asarray(values), cupy.array([1, 0]), cupy.asarray(values > 2)
+
+    def done(args):
+        """What is to be looked at after f: what it returned, or what it changed."""
+        found = f(cupy, *args)
+        return args[0] if f in IN_PLACE else found
+
+    x, i, m = operands(np.arange(6.0).reshape(2, 3))
+    graph, y = captured(stream, lambda: done((x, i, m)))
+    np.testing.assert_array_equal(x.get(), np.arange(6.0).reshape(2, 3))  # nothing has been done
+    for values in (np.arange(6.0).reshape(2, 3), np.arange(6.0)[::-1].reshape(2, 3) / 2 + 0.5):
+        wanted = done(operands(values))
+        assert (y.shape, y.dtype, y.strides) == (wanted.shape, wanted.dtype, wanted.strides)
+        if y is not x and y.size:
+            bad = np.full(8 * 64, BAD, np.uint16).view(y.dtype)[:1]
+            np.testing.assert_array_equal(y.get().ravel()[-1:], bad)
+        x[...], m[...] = cupy.asarray(values), cupy.asarray(values > 2)
+        graph.launch()
+        np.testing.assert_array_equal(y.get(), wanted.get())
+        if y is not x and y.size:  # spoilt again
+            host_view(cupy, y.data.mem.ptr, (y.data.mem.nbytes // 2,), np.uint16)[...] = BAD
+
+
+def test_views_and_empty_arrays_are_nothing_to_record(cupy, x, stream):
+    def f():
+        y = cupy.empty((2, 3))
+        return (
+            x[1:].T.reshape(3).view(),
+            y[0],
+            cupy.broadcast_to(x, (4, 2, 3)),
+            len(x),
+            x.__cuda_array_interface__["data"],
+        )
+
+    graph, found = captured(stream, f)
+    assert pieces_of(graph) == []
+    assert found[0].base is x
+    assert pieces_of(captured(stream, lambda: cupy.zeros(3))[0]) == ["zeros"]
+    assert pieces_of(captured(stream, lambda: x.T.reshape(6) + x[0, 0])[0]) == ["reshape", "__add__"]
+
+
+@needs_compiler
+def test_kernels_are_recorded(cupy, stream, floats):
+    x, y = floats
+    twice = kernel(cupy, "if (i < n) y[i] = 2 * x[i];")
+    plus = cupy.ElementwiseKernel("T x, T a", "T y", "y = x + a", "plus")
+    graph, z = captured(stream, lambda: (twice((3,), (4,), (x, y, np.int32(10))), plus(y, 1))[1])
+    assert list(machine_of(cupy).launched) == []
+    assert pieces_of(graph) == ["twice", "plus"]
+    assert np.isnan(y.get()).all()
+    assert np.isnan(z.get()).all()
+    for _ in range(2):
+        x += 1
+        graph.launch()
+        np.testing.assert_array_equal(z.get(), 2 * x.get() + 1)
+    assert list(machine_of(cupy).launched) == ["twice", "plus"] * 2
+
+
+@needs_compiler
+def test_a_recorded_kernel_is_watched_and_its_arguments_are_looked_at(cupy, stream, floats):
+    x, y = floats
+    graph, _ = captured(stream, lambda: kernel(cupy, "y[i + 500] = 1;")((1,), (1,), (x, y, np.int32(10))))
+    with pytest.raises(MemoryError, match="twice, argument 1 wrote"):
+        graph.launch()
+    with pytest.raises(TypeError, match="takes 3 arguments"):
+        captured(stream, lambda: kernel(cupy, "y[i] = 1;")((1,), (1,), (x, y)))
+
+
+def test_functions_that_know_addresses_are_recorded(cupy, x, stream):
+    machine, y = machine_of(cupy), cupy.zeros(3)
+
+    def add(pointer):
+        host_view(cupy, pointer, (3,), float)[...] += 1
+
+    machine.record(functools.partial(add, y.data.ptr))
+    np.testing.assert_array_equal(y.get(), 1.0)  # at once
+
+    def f():
+        z = cupy.zeros(3)
+        machine.record(functools.partial(add, z.data.ptr))
+        machine.record(functools.partial(add, y.data.ptr), stream.ptr)
+        machine.record(functools.partial(add, y.data.ptr), 0)  # in the null stream, which does not capture
+        return z.sum()  # z is given back, and what is replayed finds it still
+
+    graph, total = captured(stream, f)
+    np.testing.assert_array_equal(y.get(), 2.0)  # the one in the null stream
+    for n in range(3):
+        graph.launch()
+        assert total == 3
+        np.testing.assert_array_equal(y.get(), 3.0 + n)
+
+
+def test_a_function_is_in_order_with_its_stream(cupy, x, stream):
+    import cupyx
+
+    seen = []
+    x.set(cupyx.zeros_pinned((2, 3)), stream=stream)
+    machine_of(cupy).record(lambda: seen.append(x.get().sum()), stream)
+    assert seen == [0]
+
+
+def test_what_waits_may_be_done_while_another_stream_captures(cupy, x, stream):
+    graph, y = captured(stream, lambda: x + 1)
+    graph.launch(stream)
+    other = cupy.cuda.Stream(non_blocking=True)
+    with other:
+        other.begin_capture()
+        stream.synchronize()
+        assert pieces_of(other.end_capture()) == []
+    np.testing.assert_array_equal(y.get(), x.get() + 1)
+
+
+def test_numbers_are_frozen(cupy, x, stream):
+    rate = [0.5]
+    graph, y = captured(stream, lambda: x * rate[0])
+    rate[0] = 2.0
+    graph.launch()
+    np.testing.assert_array_equal(y.get(), x.get() * 0.5)
+
+
+def test_an_error_of_shapes_is_an_error_at_once_and_breaks_nothing(cupy, x, stream):
+    with stream:
+        stream.begin_capture()
+        for error, f in [
+            (ValueError, lambda: x + x[:, :2]),
+            (TypeError, lambda: x + H),
+            (IndexError, lambda: x[5]),
+            (ValueError, lambda: x.__setitem__(0, cupy.zeros(7))),
+        ]:
+            with pytest.raises(error):
+                f()
+        y = x + 1
+        graph = stream.end_capture()
+    np.testing.assert_array_equal(x.get(), np.arange(6.0).reshape(2, 3))
+    graph.launch()
+    np.testing.assert_array_equal(y.get(), x.get() + 1)
+
+
+def test_a_library_of_numpys_that_does_not_know_what_to_do_records_nothing(cupy, x, stream):
+    class Knows:
+        __array_priority__ = 200
+
+        def __radd__(self, other):
+            return other * 2
+
+    graph, y = captured(stream, lambda: x + Knows())
+    assert pieces_of(graph) == ["__mul__"]
+    graph.launch()
+    np.testing.assert_array_equal(y.get(), x.get() * 2)
+
+
+# Memory
+
+
+def test_memory_that_is_given_back_within_a_capture_is_taken_again(cupy, x, stream):
+    def f():
+        y = x + 1
+        total, place = y.sum(), y.data.ptr
+        del y
+        z = x * 2
+        assert z.data.ptr == place
+        return total, z
+
+    graph, (total, z) = captured(stream, f)
+    for _ in range(2):
+        x += 1
+        graph.launch()
+        assert total == (x + 1).sum()
+        np.testing.assert_array_equal(z.get(), 2 * x.get())
+
+
+def test_a_graph_writes_to_memory_that_others_have_by_now(cupy, x, stream):
+    graph, y = captured(stream, lambda: x + 1)
+    place = y.data.ptr
+    assert cupy.get_default_memory_pool().used_bytes() == 1024
+    del y
+    assert cupy.get_default_memory_pool().used_bytes() == 512  # a graph keeps nothing
+    other = cupy.zeros((2, 3))
+    assert other.data.ptr != place  # a pool is for one stream
+    with stream:
+        theirs = cupy.zeros((2, 3))
+    assert theirs.data.ptr == place
+    graph.launch()
+    np.testing.assert_array_equal(theirs.get(), x.get() + 1)
+    np.testing.assert_array_equal(other.get(), 0.0)
+
+
+def test_a_graph_reads_memory_that_others_have_by_now(cupy, stream):
+    with stream:
+        x = [cupy.ones(3)]
+        graph, y = captured(stream, lambda: x[0] + 1)
+        x.clear()
+        theirs = cupy.full(3, 5.0)
+        graph.launch()
+        np.testing.assert_array_equal(theirs.get() + 1, y.get())
+
+
+def test_memory_that_the_driver_has_back_is_an_illegal_address(cupy, x, stream):
+    pool = cupy.cuda.MemoryPool()
+    with cupy.cuda.using_allocator(pool.malloc):
+        graph, y = captured(stream, lambda: (x + 1).sum())
+    assert (pool.used_bytes(), pool.total_bytes()) == (512, 1024)
+    graph.launch()
+    assert y == 21
+    del pool
+    graph, y = graph, None
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match="illegal memory access"):
+        graph.launch()
+
+
+def test_a_pool_of_ones_own(cupy):
+    default, pool = cupy.get_default_memory_pool(), cupy.cuda.MemoryPool()
+    used = default.used_bytes()
+    assert cupy.cuda.get_allocator() == default.malloc
+    with cupy.cuda.using_allocator(pool.malloc):
+        x = cupy.zeros(100)
+        assert cupy.cuda.get_allocator() == pool.malloc
+        assert cupy.cuda.alloc(10).ptr != x.data.ptr
+        with pytest.raises(ValueError, match="inside `using_allocator`"):
+            cupy.cuda.set_allocator(default.malloc)
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(cupy.cuda.get_allocator()))
+        thread.start()
+        thread.join()
+        assert seen == [default.malloc]
+    assert (pool.used_bytes(), pool.free_bytes(), pool.n_free_blocks()) == (1024, 512, 1)
+    assert default.used_bytes() == used
+    free = cupy.cuda.Device().mem_info[0]
+    pool.free_all_blocks()
+    assert cupy.cuda.Device().mem_info[0] == free + 512
+    with cupy.cuda.using_allocator(pool.malloc):
+        cupy.zeros(1)
+        with cupy.cuda.Stream() as stream:
+            cupy.zeros(1)
+    pool.free_all_blocks(stream)
+    assert (pool.n_free_blocks(), cupy.cuda.Device().mem_info[0]) == (1, free)
+    del pool
+    assert cupy.cuda.Device().mem_info[0] == free + 512
+    del x  # its memory goes back with it
+    assert cupy.cuda.Device().mem_info[0] == free + 1536
+    cupy.cuda.set_allocator(None)  # no pool
+    x = cupy.zeros(100)
+    assert default.total_bytes() == used
+    del x
+    assert cupy.cuda.Device().mem_info[0] == free + 1536
+    cupy.cuda.set_allocator(default.malloc)
+
+
+def test_a_pool_is_in_order_with_its_stream(cupy, stream):
+    """Memory that is taken again is not spoilt before what waits in the stream has read it, and then it is."""
+    with stream:
+        x = [cupy.ones(3)]
+        graph, y = captured(stream, lambda: x[0] + 1)
+        graph.launch()
+        x.clear()
+        cupy.cuda.alloc(24)
+        np.testing.assert_array_equal(y.get(), 2.0)
+        assert np.isnan(cupy.empty(3).get()).all()
+
+
+# What is refused
+
+
+REFUSED_BY_CUPY = [
+    ("D2H", lambda cp, x: x.get()),
+    ("D2H", lambda cp, x: x.get(blocking=False)),
+    ("D2H", lambda cp, x: x[0, 0].item()),
+    ("D2H", lambda cp, x: float(x[0, 0])),
+    ("D2H", lambda cp, x: bool(x[0, 0] > 1)),
+    ("D2H", lambda cp, x: int(x.argmax())),
+    ("D2H", lambda cp, x: f"{x[0, 0]:.2f}"),
+    ("D2H", lambda cp, x: repr(x)),
+    ("D2H", lambda cp, x: x.tolist()),
+    ("D2H", lambda cp, x: cp.asnumpy(x)),
+    ("D2H", lambda cp, x: pickle.dumps(x)),
+    ("D2H", lambda cp, x: cp.nonzero(x)),
+    ("D2H", lambda cp, x: cp.flatnonzero(x)),
+    ("D2H", lambda cp, x: cp.where(x > 1)),
+    ("D2H", lambda cp, x: x[x > 1]),
+    ("D2H", lambda cp, x: operator.setitem(x, x > 1, 0.0)),
+    ("D2H", lambda cp, x: x[0, x[0, 1].astype(int) :]),
+    ("D2H", lambda cp, x: cp.unique(x)),
+    ("D2H", lambda cp, x: cp.bincount(x[0].astype(int))),
+    ("D2H", lambda cp, x: cp.linspace(x[0, 0], x[0, 1], 3)),
+    ("D2H", lambda cp, x: x.fill(x[0, 0])),
+    ("H2D", lambda cp, x: x.set(H)),
+    ("H2D", lambda cp, x: x.set(sys.modules["cupyx"].zeros_pinned((2, 3)), stream=cp.cuda.get_current_stream())),
+    ("H2D", lambda cp, x: cp.asarray(H)),
+    ("H2D", lambda cp, x: cp.array([1.0, 2.0])),
+    ("H2D", lambda cp, x: x[[0, 1]]),
+    ("H2D", lambda cp, x: x[np.array([1])]),
+    ("D2H", lambda cp, x: x[True]),
+    ("H2D", lambda cp, x: operator.setitem(x, [0], 1.0)),
+    ("H2D", lambda cp, x: x.take([0, 1])),
+    ("H2D", lambda cp, x: x.put([0, 1], 0.0)),
+    ("H2D", lambda cp, x: x.repeat([1, 2], axis=0)),
+    ("H2D", lambda cp, x: cp.lib.stride_tricks.sliding_window_view(x, 2, 1)),
+    ("synchronous", lambda cp, x: x.data.memset(0, 8)),
+    ("cuBLAS", lambda cp, x: x @ x.T),
+    ("cuBLAS", lambda cp, x: x.astype("f2") @ x.astype("f2").T),
+    ("cuBLAS", lambda cp, x: cp.matmul(x[None, :1], x[None, :1].transpose(0, 2, 1))),
+    ("cuBLAS", lambda cp, x: x @ x[0]),
+    ("cuBLAS", lambda cp, x: x.dot(x.T)),
+    ("cuBLAS", lambda cp, x: cp.tensordot(x, x, axes=([1], [1]))),
+    ("cuBLAS", lambda cp, x: cp.tensordot(x, x, axes=0)),
+    ("cuBLAS", lambda cp, x: x @ x.astype(int).T),
+    ("cuBLAS", lambda cp, x: cp.einsum("ij,kj->ik", x, x)),
+    ("cuBLAS", lambda cp, x: cp.einsum("ij,kj", x, x)),
+    ("cuBLAS", lambda cp, x: cp.einsum("i...,i...->...", x, x)),
+    ("cuBLAS", lambda cp, x: cp.einsum("...j,j->...", x[:1], x[0])),
+    ("cuBLAS", lambda cp, x: cp.einsum(x, [0, 1], x, [2, 1], [0, 2])),
+    ("cuBLAS", lambda cp, x: cp.einsum("ij,ij->", x, x)),
+    ("cuRAND", lambda cp, x: cp.random.rand(3)),
+    ("cuRAND", lambda cp, x: cp.random.RandomState(1).normal(size=3)),
+    ("cuRAND", lambda cp, x: cp.random.permutation(3)),
+    ("Generator", lambda cp, x: cp.random.default_rng(0).random(3)),
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "f"), REFUSED_BY_CUPY, ids=lambda f: callable(f) and inspect.getsource(f).strip()[-40:]
+)
+def test_what_cupy_refuses_while_a_stream_captures_leaves_the_capture_valid(cupy, x, stream, said, f):
+    error = RuntimeError if said in ("D2H", "H2D", "synchronous") else NotImplementedError
+    f(cupy, x.copy())  # is nothing wrong otherwise
+    with stream:
+        stream.begin_capture()
+        y = x + 1
+        with pytest.raises(error, match=said) as caught:
+            f(cupy, x)
+        assert not isinstance(caught.value, cupy.cuda.runtime.CUDARuntimeError)
+        assert stream.is_capturing()
+        graph = stream.end_capture()
+    assert not stream.is_capturing()
+    graph.launch()
+    np.testing.assert_array_equal(y.get(), np.arange(6.0).reshape(2, 3) + 1)
+
+
+def refused(cupy, name, f):
+    with pytest.raises(cupy.cuda.runtime.CUDARuntimeError, match=name):
+        f()
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda cp, stream: stream.synchronize(),
+        lambda cp, stream: cp.cuda.Device().synchronize(),
+        lambda cp, stream: cp.cuda.runtime.deviceSynchronize(),
+    ],
+)
+def test_what_cuda_refuses_makes_a_capture_invalid(cupy, x, stream, f):
+    with stream:
+        stream.begin_capture()
+        y = x + 1
+        refused(cupy, "cudaErrorStreamCaptureUnsupported: operation not permitted", lambda: f(cupy, stream))
+        with pytest.raises(RuntimeError, match="an error has invalidated the capture sequence"):
+            stream.is_capturing()
+        with pytest.raises(RuntimeError, match="an error has invalidated the capture sequence"):
+            x.get()
+        with pytest.raises(cupy.cuda.driver.CUDADriverError, match="STREAM_CAPTURE_INVALIDATED"):
+            x + 1
+        refused(cupy, "cudaErrorStreamCaptureInvalidated", stream.end_capture)
+        assert not stream.is_capturing()
+        assert np.isnan(y.get()).all()
+        np.testing.assert_array_equal((x + 1).get(), x.get() + 1)  # and the stream is as it was
+        graph, y = captured(stream, lambda: x + 2)
+        graph.launch()
+        np.testing.assert_array_equal(y.get(), x.get() + 2)
+
+
+def test_asking_whether_a_capture_is_done_makes_it_invalid(cupy, stream):
+    stream.begin_capture()
+    assert not stream.done
+    refused(cupy, "Invalidated", stream.end_capture)
+    stream.begin_capture()
+    event = stream.record()
+    assert not event.done
+    refused(cupy, "Invalidated", stream.end_capture)
+    stream.begin_capture()
+    event = stream.record()
+    refused(cupy, "cudaErrorCapturedEvent", event.synchronize)
+    refused(cupy, "Invalidated", stream.end_capture)
+
+
+def test_what_can_not_begin_or_end(cupy, stream):
+    refused(cupy, "cudaErrorStreamCaptureUnsupported", cupy.cuda.Stream.null.begin_capture)
+    refused(cupy, "cudaErrorIllegalState", stream.end_capture)
+    stream.begin_capture()
+    refused(cupy, "cudaErrorIllegalState", stream.begin_capture)
+    assert pieces_of(stream.end_capture()) == []
+    with pytest.raises(NotImplementedError, match="must be created via stream capture"):
+        cupy.cuda.Graph()
+    assert cupy.cuda.graph.Graph is cupy.cuda.Graph
+
+
+def test_an_exception_leaves_the_stream_usable(cupy, x, stream):
+    def f():
+        found.append(x + 1)
+        raise KeyError
+
+    found = []
+    with pytest.raises(KeyError):
+        captured(stream, f)
+    assert stream.is_capturing()
+    assert pieces_of(stream.end_capture()) == ["__add__"]
+    (y,) = found
+    assert cupy.cuda.get_current_stream() == cupy.cuda.Stream.null
+    assert np.isnan(y.get()).all()
+    with stream:
+        np.testing.assert_array_equal((x + 1).get(), x.get() + 1)
+
+
+def test_new_memory_is_for_relaxed_captures(cupy, x, stream):
+    runtime = cupy.cuda.runtime
+    for mode in (runtime.streamCaptureModeGlobal, runtime.streamCaptureModeThreadLocal):
+        stream.begin_capture(mode)
+        with stream:
+            refused(cupy, "cudaErrorStreamCaptureUnsupported", lambda: x + 1)
+        refused(cupy, "Invalidated", stream.end_capture)
+        with stream:
+            x + 1  # leaves memory in the stream's pool
+            graph, y = captured(stream, lambda: x + 1, mode)
+            graph.launch()
+            np.testing.assert_array_equal(y.get(), x.get() + 1)
+            del y
+        cupy.get_default_memory_pool().free_all_blocks()
+    captured(stream, lambda: x + 1, runtime.streamCaptureModeRelaxed)
+
+
+def in_a_thread(f):
+    found = []
+
+    def call():
+        try:
+            found.append(f())
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def test_threads(cupy, x, stream):
+    runtime = cupy.cuda.runtime
+    stream.begin_capture(runtime.streamCaptureModeThreadLocal)
+    assert float(in_a_thread(lambda: x.sum())) == 15  # is nothing to the stream that captures
+    assert "WrongThread" in str(in_a_thread(stream.end_capture))
+    assert pieces_of(stream.end_capture()) == []
+    stream.begin_capture(runtime.streamCaptureModeGlobal)
+    assert "cudaErrorStreamCaptureUnsupported" in str(in_a_thread(lambda: cupy.zeros(10_000)))
+    refused(cupy, "Invalidated", stream.end_capture)
+    stream.begin_capture()
+    graph = in_a_thread(stream.end_capture)
+    assert pieces_of(graph) == []
+
+
+# Streams
+
+
+def test_other_streams_go_on_while_one_captures(cupy, x, stream):
+    other = cupy.cuda.Stream(non_blocking=True)
+    stream.begin_capture()
+    for outside in (cupy.cuda.Stream.null, other):
+        with outside:
+            y = x + 1
+            np.testing.assert_array_equal(y.get(), x.get() + 1)
+            y.set(H)
+            outside.synchronize()
+    with stream:
+        np.testing.assert_array_equal(x.get(stream=other), x.get(stream=cupy.cuda.Stream.null))
+    with other:
+        other.begin_capture()
+        y = x + 2
+        theirs = other.end_capture()
+    with stream:
+        z = x + 3
+    graph = stream.end_capture()
+    assert (pieces_of(graph), pieces_of(theirs)) == (["__add__"], ["__add__"])
+    graph.launch()
+    np.testing.assert_array_equal(z.get(), x.get() + 3)
+    assert np.isnan(y.get()).all()
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, null, graph: x + 1,
+        lambda x, null, graph: x.fill(0),
+        lambda x, null, graph: null.synchronize(),
+        lambda x, null, graph: graph.launch(),
+    ],
+)
+def test_the_null_stream_can_not_work_beside_a_blocking_stream_that_captures(cupy, x, stream, f):
+    graph, _ = captured(stream, lambda: x + 1)
+    null, stream = cupy.cuda.Stream.null, cupy.cuda.Stream()
+    stream.begin_capture()
+    refused(cupy, "cudaErrorStreamCaptureImplicit: .* legacy stream", lambda: f(x, null, graph))
+    refused(cupy, "Invalidated", stream.end_capture)
+    stream.begin_capture()
+    refused(cupy, "cudaErrorStreamCaptureUnsupported", cupy.cuda.Device().synchronize)
+    refused(cupy, "Invalidated", stream.end_capture)
+    f(x, null, graph)
+
+
+def test_streams_that_wait_for_one_that_captures_take_part(cupy, x, stream):
+    other = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        stream.begin_capture()
+        y = x + 1
+        other.wait_event(stream.record())
+        with other:
+            assert other.is_capturing()
+            z = y * 2
+        w = x - 1
+        stream.wait_event(other.record())
+        total = z + w
+        graph = stream.end_capture()
+    assert not other.is_capturing()
+    assert pieces_of(graph) == ["__add__", "__mul__", "__sub__", "__add__"]
+    graph.launch()
+    np.testing.assert_array_equal(total.get(), (x.get() + 1) * 2 + x.get() - 1)
+
+
+def test_streams_that_get_mixed_up(cupy, x, stream):
+    other, third = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+    stream.wait_event(cupy.cuda.Event())  # was never recorded
+    stream.begin_capture()
+    stream.wait_event(cupy.cuda.Event())
+    refused(cupy, "cudaErrorStreamCaptureIsolation", lambda: stream.wait_event(other.record()))
+    refused(cupy, "Invalidated", stream.end_capture)
+
+    stream.begin_capture()
+    event = stream.record()
+    other.wait_event(event)
+    refused(cupy, "cudaErrorStreamCaptureUnmatched", other.end_capture)
+    refused(cupy, "Invalidated", stream.end_capture)
+    refused(cupy, "cudaErrorCapturedEvent", lambda: other.wait_event(event))
+
+    stream.begin_capture()
+    other.wait_event(stream.record())
+    back = other.record()
+    with other:
+        x + 1
+    stream.wait_event(back)  # which was before the addition
+    refused(cupy, "cudaErrorStreamCaptureUnjoined", stream.end_capture)
+
+    stream.begin_capture()
+    other.wait_event(stream.record())
+    stream.wait_event(other.record())
+    with other:
+        x + 1
+    refused(cupy, "cudaErrorStreamCaptureUnjoined", stream.end_capture)
+
+    stream.begin_capture()
+    third.begin_capture()
+    refused(cupy, "cudaErrorStreamCaptureMerge", lambda: third.wait_event(stream.record()))
+    refused(cupy, "Invalidated", stream.end_capture)
+    refused(cupy, "Invalidated", third.end_capture)
+
+    stream.begin_capture()
+    refused(cupy, "cudaErrorStreamCaptureImplicit", lambda: cupy.cuda.Stream.null.wait_event(stream.record()))
+    refused(cupy, "Invalidated", stream.end_capture)
+
+
+def test_a_graph_waits_in_a_stream_that_does_not_block(cupy, x, stream):
+    graph, y = captured(stream, lambda: x + 1)
+    graph.upload(stream)
+    graph.launch(stream)
+    assert np.isnan(y.get()).all()  # nobody waited
+    cupy.cuda.get_current_stream().wait_event(stream.record())
+    np.testing.assert_array_equal(y.get(), x.get() + 1)
+    x += 1
+    graph.launch(stream)
+    with stream:
+        np.testing.assert_array_equal((y + 0).get(), x.get() + 1)  # in one stream all is in order
+
+
+def test_a_copy_and_a_graph_in_one_stream_are_in_order(cupy, x, stream):
+    import cupyx
+
+    pinned = cupyx.zeros_pinned((2, 3))
+    graph, y = captured(stream, lambda: x + 1)
+    x.set(pinned, stream=stream)
+    graph.launch(stream)
+    stream.synchronize()
+    np.testing.assert_array_equal(y.get(), 1.0)
+
+
+def test_a_graph_in_a_graph(cupy, x, stream):
+    inner, y = captured(stream, lambda: x + 1)
+
+    def f():
+        inner.launch()
+        return y * 2
+
+    outer, z = captured(stream, f)
+    assert np.isnan(y.get()).all()
+    x += 1
+    outer.launch()
+    np.testing.assert_array_equal(z.get(), (x.get() + 1) * 2)
+
+
+def test_a_capture_of_one_device_is_nothing_to_another(cupy, x, stream):
+    stream.begin_capture()
+    with stream, cupy.cuda.Device(1):
+        y = cupy.arange(3)
+        np.testing.assert_array_equal(y.get(), [0, 1, 2])
+    assert pieces_of(stream.end_capture()) == []
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,16 @@ What there is:
   writes outside its arrays raises MemoryError. Fresh memory holds NaN (of integers, a large negative number), so that
   what nobody wrote is seen.
 - `modules(devices=2, memory=2**30)` is another machine; `modules(devices=0)` one on which no device answers.
-- Copies of pinned memory in a non-blocking stream happen as late as they may: see machine.Stream.
+- Copies of pinned memory, and graphs, in a non-blocking stream happen as late as they may: see machine.Stream.
+- Graphs (capture.py): between `stream.begin_capture()` and `stream.end_capture()` what is done in the stream is
+  recorded, and each `graph.launch()` does it, in the same memory. What CuPy refuses by itself (copies from and to the
+  host, cuBLAS, cupy.random) leaves the capture as it is, as with CuPy: end_capture() gives a graph of the rest. What
+  CUDA refuses (waiting, memory from the driver in another mode than the relaxed one, streams that get mixed up) makes
+  it invalid: end_capture() raises. A graph owns no memory: that of a pool which gave it back is an illegal address.
+  `pieces_of(graph)` lists what was recorded, by the names of kernels, functions and methods.
+- `machine_of(cupy).record(f, stream=None)` is for libraries that are given pointers: `f()` is called at once, or at
+  each launch of what the stream (a Stream or its number, the current one by default) captures. `f` keeps addresses, or
+  what `host_view` returned, and no CuPy array, since a graph keeps none; and it takes no memory of a pool.
 - `host_view(cupy, pointer, shape, dtype, strides)` is what lies at an address, for libraries that are given pointers.
 - `machine_of(cupy)` is the machine: `.launched` lists the kernels that ran.
 """
@@ -34,13 +43,14 @@ from typing import Any
 
 import numpy as np
 
+from . import capture as _capture
 from . import machine as _machine
 from .array import array_class
 from .functions import functions, random_functions, stride_tricks
 from .kernels import CompileException, have_compiler, kernel_classes
 from .machine import GIBIBYTE, Machine, alloc_pinned_memory
 
-__all__ = ["have_compiler", "host_view", "machine_of", "modules"]
+__all__ = ["have_compiler", "host_view", "machine_of", "modules", "pieces_of"]
 
 
 def modules(devices: int = 1, memory: int = 16 * GIBIBYTE) -> dict[str, types.ModuleType]:
@@ -61,15 +71,12 @@ def modules(devices: int = 1, memory: int = 16 * GIBIBYTE) -> dict[str, types.Mo
     cupy = module("cupy", __version__="14.2.0")
     ndarray = array_class(machine, cupy)
     vars(cupy).update(functions(ndarray))
-    pool, pinned_pool = (
-        _machine.MemoryPool(machine),
-        types.SimpleNamespace(free_all_blocks=lambda: None, n_free_blocks=lambda: 0),
-    )
+    pinned_pool = types.SimpleNamespace(free_all_blocks=lambda: None, n_free_blocks=lambda: 0)
     vars(cupy).update(
         ndarray=ndarray,
         **kernel_classes(machine, ndarray),
         get_array_module=lambda *args: cupy if any(isinstance(x, ndarray) for x in args) else np,
-        get_default_memory_pool=lambda: pool,
+        get_default_memory_pool=lambda: machine.pool,
         get_default_pinned_memory_pool=lambda: pinned_pool,
     )
     module("cupy.random", **random_functions(ndarray))
@@ -85,10 +92,11 @@ def modules(devices: int = 1, memory: int = 16 * GIBIBYTE) -> dict[str, types.Mo
 
 
 def _add_cuda(module: Any, machine: Machine) -> None:
-    Device, Stream, Event = (
+    Device, Stream, Event, MemoryPool = (
         type(cls.__name__, (cls,), {"_machine": machine, "__module__": "cupy.cuda"})
-        for cls in (_machine.Device, _machine.Stream, _machine.Event)
+        for cls in (_machine.Device, _machine.Stream, _machine.Event, _machine.MemoryPool)
     )
+    machine.pool = MemoryPool()
     machine.null = Stream.null = Stream.__new__(Stream)
     machine.null._begin(machine, ptr=0, non_blocking=False)
 
@@ -110,15 +118,32 @@ def _add_cuda(module: Any, machine: Machine) -> None:
         machine.check()
         return machine.local.device
 
+    def set_allocator(allocator: Any = None) -> None:
+        if machine.local.allocators:
+            raise ValueError("Can't change the global allocator inside `using_allocator` context manager")
+        machine.allocator = machine.raw_alloc if allocator is None else allocator
+
+    @contextlib.contextmanager
+    def using_allocator(allocator: Any = None) -> Any:
+        machine.local.allocators.append(machine.raw_alloc if allocator is None else allocator)
+        try:
+            yield
+        finally:
+            machine.local.allocators.pop()
+
     cuda = module(
         "cupy.cuda",
         Device=Device,
         Event=Event,
         Stream=Stream,
         MemoryPointer=_machine.MemoryPointer,
-        MemoryPool=_machine.MemoryPool,
-        alloc=lambda size: _machine.MemoryPool(machine).malloc(size),
+        MemoryPool=MemoryPool,
+        Graph=_capture.Graph,
+        alloc=lambda size: machine.alloc(size),
         alloc_pinned_memory=alloc_pinned_memory,
+        get_allocator=lambda: machine.current_allocator(),
+        set_allocator=set_allocator,
+        using_allocator=using_allocator,
         get_current_stream=lambda device_id=-1: machine.current_stream(),
         get_device_id=current_device,
         get_local_runtime_version=lambda: 13000,
@@ -126,12 +151,16 @@ def _add_cuda(module: Any, machine: Machine) -> None:
     )
     module("cupy.cuda.compiler", CompileException=CompileException)
     module("cupy.cuda.device", Device=Device, get_device_id=current_device)
-    module("cupy.cuda.driver", CUDADriverError=_machine.CUDADriverError)
+    module("cupy.cuda.driver", CUDADriverError=_capture.CUDADriverError)
+    module("cupy.cuda.graph", Graph=_capture.Graph)
     module("cupy.cuda.stream", Stream=Stream, Event=Event, get_current_stream=cuda.get_current_stream)
     module("cupy.cuda.memory", OutOfMemoryError=_machine.OutOfMemoryError, MemoryPointer=_machine.MemoryPointer)
     module(
         "cupy.cuda.runtime",
-        CUDARuntimeError=_machine.CUDARuntimeError,
+        CUDARuntimeError=_capture.CUDARuntimeError,
+        streamCaptureModeGlobal=_capture.GLOBAL,
+        streamCaptureModeThreadLocal=_capture.THREAD_LOCAL,
+        streamCaptureModeRelaxed=_capture.RELAXED,
         deviceSynchronize=machine.synchronize,
         driverGetVersion=lambda: 13000,
         getDevice=current_device,
@@ -180,6 +209,11 @@ def _add_cupyx(module: Any, machine: Machine) -> None:
 def machine_of(cupy: Any) -> Machine:
     """Return the machine on which the arrays of a module `cupy` lie."""
     return cupy._machine
+
+
+def pieces_of(graph: Any) -> list[str]:
+    """Return the names of what a graph does when it is launched: of kernels, functions and methods."""
+    return [piece.name for piece in graph._work]
 
 
 def host_view(cupy: Any, pointer: int, shape: Any, dtype: Any, strides: Any = None) -> np.ndarray:

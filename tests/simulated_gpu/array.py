@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import math
 import numbers
 import operator
@@ -17,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from .machine import Allocation, Machine, MemoryPointer, is_pinned
+from .capture import operation
+from .machine import Machine, MemoryPointer, is_pinned
 
 KINDS = "?bhilqBHILQefdFD"
 SCATTERED = {"int32", "uint32", "uint64", "float16", "float32", "float64", "complex64", "complex128"}
-COMPARISONS = {np.less, np.less_equal, np.equal, np.not_equal, np.greater, np.greater_equal}
 NO_CONVERSION = (
     "Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly."
 )
@@ -99,20 +100,32 @@ class BaseArray:
         if any(n < 0 for n in shape):
             raise ValueError("Negative dimensions are not allowed")
         if memptr is None:
-            mem = Allocation(self._machine, self._machine.local.device, math.prod(shape) * dtype.itemsize)
-            memptr = MemoryPointer(mem, 0)
+            memptr = self._machine.alloc(math.prod(shape) * dtype.itemsize)
         start = memptr.mem.start + memptr.offset
         self._set(np.ndarray(shape, dtype, memptr.mem.buffer, start, strides, order), memptr, None)
 
     def _set(self, host: np.ndarray, data: MemoryPointer, base: Any) -> None:
         self._host, self.data, self.base = host, data, base
 
+    @property
+    def _unowned(self) -> Any:
+        """The same array, which keeps its memory from nobody."""
+        x = type(self).__new__(type(self))
+        x._set(self._host, self.data._unowned, None)
+        return x
+
+    def _write(self, value: Any, places: Any = ...) -> None:
+        """Change what lies in memory: all but kernels, sorting and sums at places do it here."""
+        self._machine.launching()
+        with silently():
+            self._host[places] = value
+
     @classmethod
     def _new(cls, value: Any, order: str = "C", dtype: Any = None) -> Any:
         """Return a copy of a NumPy array or number on the current device."""
         value = np.asarray(value, dtype)
         x = cls._like(value, order)
-        x._host[...] = value
+        x._write(value)
         return x
 
     @classmethod
@@ -145,7 +158,7 @@ class BaseArray:
         value = np.asarray(value)
         if out.shape != value.shape:
             raise ValueError(f"Output shape is mismatched: {out.shape} and {value.shape}")
-        out._host[...] = value
+        out._write(value)
         return out
 
     # ------------------------------------------------------------------------------------------------------------------
@@ -178,11 +191,13 @@ class BaseArray:
 
     @property
     def imag(self) -> Any:
-        return self._view(self._host.imag) if self.dtype.kind == "c" else self._new(np.zeros_like(self._host))
+        return self._view(self._host.imag) if self.dtype.kind == "c" else self._cupy.zeros_like(self)
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        self._machine.current_stream().synchronize()
+        stream = self._machine.current_stream()
+        if stream._capture is None:
+            stream.synchronize()
         strides = None if self.flags.c_contiguous else self.strides
         interface = {"shape": self.shape, "typestr": self.dtype.str, "descr": self.dtype.descr, "version": 3}
         return {**interface, "stream": 1, "strides": strides, "data": (self.data.ptr, False)}
@@ -202,6 +217,7 @@ class BaseArray:
         elif out.shape != self.shape:
             raise ValueError(f"Shape mismatch. Expected shape: {self.shape}, actual shape: {out.shape}")
         stream = self._machine.current_stream() if stream is None else stream
+        stream._refuse_copies("D2H")
         host = self._host
         stream._submit(lambda: np.copyto(out, host))
         if blocking or not is_pinned(out):
@@ -221,6 +237,8 @@ class BaseArray:
 
     def _fill_from(self, arr: np.ndarray, stream: Any) -> None:
         """Copy from the host. What is not pinned is copied aside at once, as the driver does."""
+        stream._refuse_copies("H2D")
+        self._machine.launching()
         source = arr if is_pinned(arr) else arr.copy()
         host = self._host
         stream._submit(lambda: np.copyto(host, source))
@@ -276,7 +294,7 @@ class BaseArray:
         found = getattr(self._cupy, ufunc.__name__, None)
         if method != "__call__" or found is None:
             return NotImplemented
-        if ufunc in COMPARISONS:  # NumPy makes an array of a number that it compares
+        if ufunc in COMPARED.values():  # NumPy makes an array of a number that it compares
             inputs = tuple(x.item() if isinstance(x, np.ndarray) and not x.ndim else x for x in inputs)
         out = options.pop("out", (None,))
         if len(out) != 1:
@@ -386,11 +404,10 @@ class BaseArray:
         if isinstance(value, BaseArray):
             if value.ndim:
                 raise ValueError("non-scalar cupy.ndarray cannot be used for fill")
-            value = value._host
+            value = value.get()  # as CuPy does
         elif not is_number(value):
             raise ValueError(f"{type(value)} cannot be used for fill")
-        with silently():
-            self._host[...] = value
+        self._write(value)
 
     def reshape(self, *shape: Any, order: str = "C") -> Any:
         if len(shape) == 1:
@@ -419,9 +436,12 @@ class BaseArray:
     def repeat(self, repeats: Any, axis: Any = None) -> Any:
         if isinstance(repeats, (np.ndarray, BaseArray)):  # CuPy 13 takes no array of its own either
             raise TypeError(f"'repeats' does not accept {type(repeats)}")
+        if isinstance(repeats, (list, tuple)) and len(repeats) > 1:
+            self._refuse_copies("H2D")
         return self._new(self._host.repeat(repeats, axis))
 
     def sort(self, axis: int = -1) -> None:
+        self._machine.launching()
         self._host.sort(axis, kind="stable")
 
     def argsort(self, axis: int = -1) -> Any:
@@ -431,6 +451,7 @@ class BaseArray:
     def nonzero(self) -> tuple[Any, ...]:
         if not self.ndim:
             raise ValueError("Calling nonzero on 0d arrays is not allowed.")
+        self._refuse_copies("D2H")
         places = self._new(np.argwhere(self._host))  # their columns, which are not contiguous, are what CuPy returns
         return tuple(places[:, axis] for axis in range(self.ndim))
 
@@ -462,7 +483,7 @@ class BaseArray:
         return (self[i] for i in range(len(self)))
 
     def take(self, indices: Any, axis: Any = None, out: Any = None) -> Any:
-        places = indices._host if isinstance(indices, BaseArray) else np.asarray(indices)
+        places = indices._host if isinstance(indices, BaseArray) else self._sent(np.asarray(indices))
         if places.dtype.kind not in "iu":
             raise TypeError("take: indices must be integers")
         return self._into(out, np.take(self._host, places, axis, mode="wrap"))
@@ -483,13 +504,15 @@ class BaseArray:
     def _part(self, part: Any) -> Any:
         if isinstance(part, slice):
             ends = (part.start, part.stop, part.step)
-            return slice(*(None if end is None else operator.index(self._item(end)) for end in ends))
+            return slice(*(None if end is None else operator.index(self._read(end)) for end in ends))
         if part is None or part is Ellipsis or (isinstance(part, (int, np.integer)) and not isinstance(part, bool)):
             return part
         if isinstance(part, (list, np.ndarray, bool, np.bool_)):
-            part = np.asarray([self._item(x) for x in part] if isinstance(part, list) else part)
+            part = self._sent(np.asarray([self._read(x) for x in part] if isinstance(part, list) else part))
             part = part.astype(np.int64) if part.size == 0 and part.dtype.kind == "f" else part
         elif isinstance(part, BaseArray):
+            if part.dtype == bool:  # how many there are is read
+                self._refuse_copies("D2H")
             part = part._host
         else:
             with contextlib.suppress(TypeError):
@@ -505,6 +528,19 @@ class BaseArray:
     @staticmethod
     def _item(x: Any) -> Any:
         return x._host if isinstance(x, BaseArray) else x
+
+    @staticmethod
+    def _read(x: Any) -> Any:
+        return x.get() if isinstance(x, BaseArray) else x
+
+    def _refuse_copies(self, way: str) -> None:
+        self._machine.current_stream()._refuse_copies(way)
+
+    def _sent(self, places: np.ndarray) -> np.ndarray:
+        """An index array of the host's goes to the device; a number does not, and of a bool CuPy reads it back."""
+        if places.ndim or places.dtype == bool:
+            self._refuse_copies("H2D" if places.ndim else "D2H")
+        return places
 
     def __getitem__(self, key: Any) -> Any:
         places, copies = self._places(key)
@@ -522,8 +558,7 @@ class BaseArray:
         elif not copies:
             self[places].fill(value)
             return
-        with silently():
-            self._host[places] = value
+        self._write(value, places)
 
     def __delitem__(self, key: Any) -> None:
         raise ValueError("cannot delete array elements")
@@ -533,6 +568,7 @@ class BaseArray:
         if copies and self.dtype.name not in SCATTERED:
             raise TypeError(f"cupy.add.at only supports {', '.join(sorted(SCATTERED))}, as data type, not {self.dtype}")
         value = value._host if isinstance(value, BaseArray) else np.asarray(value)
+        self._machine.launching()
         with silently():
             np.add.at(self._host, places, value.astype(self.dtype))
 
@@ -541,6 +577,9 @@ class BaseArray:
         self._scatter_add(slices, value)
 
     def put(self, indices: Any, values: Any, mode: str = "wrap") -> None:
+        if not isinstance(indices, BaseArray):
+            self._sent(np.asarray(indices))
+        self._machine.launching()
         self._host.put(self._item(indices), self._item(values), mode=mode)
 
 
@@ -603,17 +642,34 @@ BINARY = {
     "lshift": np.left_shift,
     "rshift": np.right_shift,
 }
+COMPARED = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+    "ne": np.not_equal,
+}
+UNARY = {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}
 for _name, _ufunc in BINARY.items():
     _ways = _binary(_ufunc)
     for _prefix, _way in zip(("", "r", "i"), _ways, strict=True):
         setattr(BaseArray, f"__{_prefix}{_name}__", _way)
 BaseArray.__matmul__, BaseArray.__rmatmul__, _ = _binary(np.matmul)  # type: ignore[attr-defined]
-for _name in ("lt", "le", "eq", "ne", "gt", "ge"):
-    _long = {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal", "ne": "not_equal"}
-    setattr(BaseArray, f"__{_name}__", _comparison(getattr(np, _long[_name])))
-for _name, _ufunc in {"neg": np.negative, "pos": np.positive, "abs": np.absolute, "invert": np.invert}.items():
+for _name, _ufunc in COMPARED.items():
+    setattr(BaseArray, f"__{_name}__", _comparison(_ufunc))
+for _name, _ufunc in UNARY.items():
     setattr(BaseArray, f"__{_name}__", _unary(_ufunc))
 
+# What is recorded while a stream captures: all methods that are public or here. Those that read refuse by themselves.
+_READING = {"get", "set", "item", "tolist", "tobytes"}
+_SPECIAL = {"getitem", "setitem", "copy", "deepcopy", "matmul", "rmatmul", *COMPARED, *UNARY} | {
+    prefix + name for name in BINARY for prefix in ("", "r", "i")
+}
+for _name, _f in list(vars(BaseArray).items()):
+    if inspect.isfunction(_f) and (_name[2:-2] in _SPECIAL or not (_name.startswith("_") or _name in _READING)):
+        _f.__name__ = _name
+        setattr(BaseArray, _name, operation(_f))
 
 # ----------------------------------------------------------------------------------------------------------------------
 # From the host
@@ -628,9 +684,11 @@ def array_class(machine: Machine, cupy: Any) -> type[BaseArray]:
 
 def from_host(cls: type[BaseArray], x: Any, dtype: Any, order: str) -> Any:
     """A copy of lists, numbers and NumPy arrays, with CuPy arrays among them, on the current device."""
+    of_arrays = False
     if isinstance(x, (list, tuple)):
         parts = list(_leaves(x))
-        if any(isinstance(part, BaseArray) for part in parts):
+        of_arrays = any(isinstance(part, BaseArray) for part in parts)
+        if of_arrays:
             if not all(isinstance(part, BaseArray) for part in parts):
                 raise TypeError(NO_CONVERSION)
             x = _nested(x)
@@ -641,11 +699,13 @@ def from_host(cls: type[BaseArray], x: Any, dtype: Any, order: str) -> Any:
     host = host.astype(check_dtype(host.dtype.newbyteorder("=")), copy=False)
     order = ("F" if host.flags.fnc else "C") if order in "KA" else order
     y = cls(host.shape, host.dtype, order=order)
-    stream = cls._machine.current_stream()
-    if host is x:
-        y._fill_from(host, stream)
+    if not host.ndim or of_arrays:  # a number is the argument of a kernel
+        y._write(host)
+    elif host is x:
+        y._fill_from(host, cls._machine.current_stream())
     else:
-        y._host[...] = host
+        y._refuse_copies("H2D")
+        y._write(host)
     return y
 
 

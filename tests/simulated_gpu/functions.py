@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .array import BaseArray, check_dtype, from_host, is_number, silently
+from .capture import operation
 
 UFUNCS = """
     add subtract multiply true_divide divide floor_divide remainder mod fmod power float_power negative positive
@@ -123,6 +124,7 @@ OF_NUMPY = """
     nan inf pi e newaxis broadcast_shapes isscalar
 """
 
+READING = {"flatnonzero", "unique", "bincount"}  # they read a size before they return
 PRODUCTS = {"matmul", "dot", "tensordot", "outer", "vdot"}  # NumPy has none of bfloat16
 
 
@@ -160,11 +162,12 @@ class Ufunc:
     """An elementwise function on arrays and numbers."""
 
     def __init__(self, name: str, cls: type[BaseArray]):
-        self._numpy, self._cls = getattr(np, name), cls
+        self._numpy, self._cls, self._machine = getattr(np, name), cls, cls._machine
         self.__name__ = self._numpy.__name__
         self.name = f"cupy_{self._numpy.__name__}"
         self.nin, self.nout, self.nargs = self._numpy.nin, self._numpy.nout, self._numpy.nargs
 
+    @operation
     def __call__(self, *args: Any, out: Any = None, dtype: Any = None, casting: str = "same_kind") -> Any:
         if not self.nin <= len(args) <= self.nin + 1 or (len(args) > self.nin and out is not None):
             raise TypeError(f"Wrong number of arguments for {self.name}")
@@ -188,9 +191,10 @@ class Ufunc:
                 raise TypeError(
                     f"output (typecode {out.dtype.char!r}) could not be coerced to provided output parameter"
                 )
-            out._host[...] = y
+            out._write(y)
         return out
 
+    @operation
     def at(self, a: Any, indices: Any, b: Any = None) -> None:
         if self._numpy is not np.add:  # CuPy has it for a few other ones, not for all dtypes
             raise TypeError(f"the stand-in has no cupy.{self.__name__}.at")
@@ -246,6 +250,9 @@ def _wrapped(name: str, signature: inspect.Signature, cls: type[BaseArray]) -> C
             raise TypeError(f"{name}: {first.name} must be cupy.ndarray, not {type(given[first.name])}")
         out = given.pop("out", None)
         operands = _find_arrays(list(bound.args) + list(bound.kwargs.values()))
+        if name in READING or (name == "linspace" and operands):
+            operands[0]._refuse_copies("D2H")
+        _refuse_cublas(cls, name, host_of(bound.args))
         result = _numpys(name, function, host_of(bound.args), {k: host_of(x) for k, x in bound.kwargs.items()})
         return _arrays_of(name, cls, result, operands) if out is None else operands[0]._into(out, result)
 
@@ -287,6 +294,55 @@ def _numpys(name: str, function: Any, args: Any, options: Any) -> Any:
         return function(*args, **options)
 
 
+def _refuse_cublas(cls: type[BaseArray], name: str, args: Any) -> None:
+    stream = cls._machine.current_stream()
+    if stream._capture is not None and _is_cublas(name, args):
+        stream._refuse_library("cuBLAS")
+
+
+def _is_cublas(name: str, args: Any) -> bool:
+    """Whether CuPy gives a product to cuBLAS. It does sums to one number by itself, and products of integers."""
+    arrays = [x for x in args if isinstance(x, np.ndarray)]
+    if name not in ("matmul", "dot", "tensordot", "einsum") or np.result_type(*arrays).kind in "biu":
+        return False
+    if not all(x.size for x in arrays):
+        return False
+    if name == "einsum":
+        return _contracts(args)
+    batches = name == "matmul" and max(x.ndim for x in arrays) > 2
+    return all(x.ndim for x in arrays) and (batches or _result_size(name, args) > 1)
+
+
+def _result_size(name: str, args: Any) -> int:
+    return np.size(getattr(np, name)(*(np.zeros(x.shape) if isinstance(x, np.ndarray) else x for x in args)))
+
+
+def _contracts(args: Any) -> bool:
+    """Whether an einsum sums over an axis, longer than 1, of two operands at once."""
+    kept: Any
+    if isinstance(args[0], str):
+        inputs, arrow, kept = args[0].replace(" ", "").replace("...", ".").partition("->")
+        subscripts, operands, explicit = inputs.split(","), args[1:], bool(arrow)
+    else:
+        operands, subscripts, explicit = args[0 : len(args) // 2 * 2 : 2], args[1::2], len(args) % 2 == 1
+        kept = args[-1]
+    sizes = [_sizes_of(list(labels), x.shape) for labels, x in zip(subscripts, operands, strict=True)]
+    return any(
+        sum(of.get(label, 1) > 1 for of in sizes) > 1 and not (explicit and label in kept)
+        for label in {label for of in sizes for label in of}
+    )
+
+
+def _sizes_of(labels: list[Any], shape: tuple[int, ...]) -> dict[Any, int]:
+    """How long the axis of each label is; there may be more axes where the labels have an ellipsis."""
+    wild = next((i for i, label in enumerate(labels) if label in (".", Ellipsis)), len(labels))
+    behind = labels[wild + 1 :]
+    return {
+        **dict(zip(labels[:wild], shape, strict=False)),
+        **dict(zip(behind, shape[len(shape) - len(behind) :], strict=True)),
+    }
+
+
 def _check_wrap(array: Any, pad_width: Any, mode: Any = "constant", **kwargs: Any) -> None:
     widths = np.broadcast_to(pad_width, (array.ndim, 2)).max(axis=1)
     if mode == "wrap" and any(width > size for width, size in zip(widths, array.shape, strict=True)):
@@ -306,6 +362,7 @@ def functions(cls: type[BaseArray]) -> dict[str, Any]:
         if name not in made:
             made[name] = (_method if name in METHODS.split() else _wrapped)(name, signature, cls)
         made[name].__name__ = made[name].__qualname__ = name
+        made[name] = operation(made[name], cls._machine)
         made[name].__module__ = "cupy"
         made[name].__signature__ = signature
     ufuncs: dict[str, Any] = {name: Ufunc(name, cls) for name in UFUNCS.split()}
@@ -342,12 +399,14 @@ def _special(cls: type[BaseArray]) -> dict[str, Any]:
         for x in (x1, x2):
             if not isinstance(x, BaseArray):
                 raise TypeError(f"Unsupported type {type(x)}")
+        _refuse_cublas(cls, "matmul", (x1._host, x2._host))
         y = _numpys("matmul", np.matmul, (x1._host, x2._host), {})
         return cls._new(y) if out is None else x1._into(out, y)
 
     def copyto(dst: Any, src: Any, casting: str = "same_kind", where: Any = None) -> None:
         refuse_hosts_arrays(src)
         refuse_hosts_arrays(where)
+        dst._machine.launching()
         with silently():
             np.copyto(dst._host, host_of(src), casting, True if where is None else host_of(where))
 
@@ -381,6 +440,7 @@ def _special(cls: type[BaseArray]) -> dict[str, Any]:
         for x in (a, b):
             if not isinstance(x, BaseArray):
                 raise TypeError(f"Argument has incorrect type (expected cupy.ndarray, got {type(x)})")
+        _refuse_cublas(cls, "dot", (a._host, b._host))
         return a._into(out, _numpys("dot", np.dot, (a._host, b._host), {}))
 
     def diag(v: Any, k: int = 0) -> Any:
@@ -542,6 +602,7 @@ def stride_tricks(cls: type[BaseArray]) -> dict[str, Any]:
     ) -> Any:
         if writeable:
             raise NotImplementedError("Writeable views are not supported.")
+        x._refuse_copies("H2D")  # CuPy's takes a shape to the device
         return x._view(np.lib.stride_tricks.sliding_window_view(x._host, window_shape, axis))
 
     return {"as_strided": as_strided, "sliding_window_view": sliding_window_view}
@@ -564,9 +625,14 @@ def random_functions(cls: type[BaseArray]) -> dict[str, Any]:
         def seed(self, seed: Any = None) -> None:
             if isinstance(seed, BaseArray):
                 seed = int(seed)
-            self._rng = np.random.RandomState(
+            self._state = np.random.RandomState(
                 None if seed is None else np.array([seed & 0xFFFFFFFF, 20_260], np.uint32)
             )
+
+        @property
+        def _rng(self) -> Any:
+            cls._machine.current_stream()._refuse_library("cuRAND")
+            return self._state
 
         def random_sample(self, size: Any = None, dtype: Any = float) -> Any:
             if np.dtype(dtype).char not in "fd":
@@ -604,14 +670,20 @@ def random_functions(cls: type[BaseArray]) -> dict[str, Any]:
             return new(self._rng.permutation(a if isinstance(a, int) else a._host))
 
         def shuffle(self, a: Any) -> None:
-            self._rng.shuffle(a._host)
+            a._write(a._host[self._rng.permutation(len(a))])
 
         def choice(self, a: Any, size: Any = None, replace: bool = True, p: Any = None) -> Any:
             return new(self._rng.choice(host_of(a), size, replace, host_of(p)))
 
     class Generator:
         def __init__(self, bit_generator: Any):
-            self._rng = np.random.Generator(bit_generator)
+            self._state = np.random.Generator(bit_generator)
+
+        @property
+        def _rng(self) -> Any:
+            if cls._machine.current_stream()._capture is not None:
+                raise NotImplementedError("the stand-in records no numbers of a Generator: nobody has tried it")
+            return self._state
 
         def _dtyped(self, x: Any, dtype: Any, out: Any) -> Any:
             if np.dtype(dtype).char not in "fd":
@@ -621,7 +693,7 @@ def random_functions(cls: type[BaseArray]) -> dict[str, Any]:
                 return new(y)
             if not out.flags.c_contiguous or out.dtype != y.dtype:
                 raise ValueError("Supplied output array is not contiguous, or of another dtype")
-            out._host[...] = y
+            out._write(y)
             return out
 
         def random(self, size: Any = None, dtype: Any = np.float64, out: Any = None) -> Any:

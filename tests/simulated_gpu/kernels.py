@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from .array import BaseArray, check_dtype, is_number
-from .machine import CUDADriverError, Machine, MemoryPointer
+from .capture import CUDADriverError, operation
+from .machine import Machine, MemoryPointer
 
 HERE = Path(__file__).parent / "include"
 KERNEL = re.compile(
@@ -165,6 +166,7 @@ class _Function:
         count = getattr(library, f"simulated_describe_{label}")(about)
         self._parameters = [(about[3 * i], chr(about[3 * i + 1]), about[3 * i + 2]) for i in range(count)]
 
+    @operation
     def __call__(self, grid: Any, block: Any, args: Any, *, shared_mem: int = 0) -> None:
         grid = _three(grid, "grid", (2**31 - 1, 65535, 65535))
         block = _three(block, "block", (1024, 1024, 64))
@@ -176,6 +178,8 @@ class _Function:
             raise TypeError(f"{self.name} takes {len(self._parameters)} arguments, not {len(args)}")
         values = [self._value(i, x) for i, x in enumerate(args)]
         addresses = (ctypes.c_void_p * max(len(values), 1))(*(ctypes.addressof(value) for value in values))
+        if not self._machine.launching():
+            return
         self._machine.launched.append(self.name)
         _check(self._launch(addresses, (ctypes.c_uint * 6)(*grid, *block)), self.name)
         for x in args:
@@ -192,7 +196,7 @@ class _Function:
                 self._check_elements(i, x.dtype, kind, size)
             return ctypes.c_void_p(None if x is None else x.ptr if isinstance(x, MemoryPointer) else x.data.ptr)
         if not is_number(x):
-            raise TypeError(f"Unsupported type {type(x)}")
+            self._check_struct(x, kind)
         value = np.asarray(x)
         if is_pointer:
             kind, size = "i", 8
@@ -206,6 +210,17 @@ class _Function:
                 f"of {size}: a device would read something else"
             )
         return (ctypes.c_char * size).from_buffer_copy(value.tobytes())
+
+    @staticmethod
+    def _check_struct(x: Any, kind: str) -> None:
+        """A structure goes by value as a NumPy array of one element."""
+        if not isinstance(x, np.ndarray) or (x.size == 1 and kind != "s"):
+            raise TypeError(f"Unsupported type {type(x)}")
+        if x.size != 1:
+            raise TypeError(
+                f"You are trying to pass a numpy.ndarray of shape {x.shape} as a kernel parameter. Only numpy.ndarrays "
+                "of size one can be passed by value."
+            )
 
     def _check_elements(self, i: int, dtype: np.dtype, kind: str, size: int) -> None:
         kinds = {"b": "b", "c": "biu", "i": "iu", "f": "f", "s": "fVc", "v": dtype.kind}[kind]
@@ -377,6 +392,7 @@ class ElementwiseKernel:
         self.operation, self.name, self.preamble = operation, name, preamble
         self.no_return, self.return_tuple, self.kwargs = no_return, return_tuple, kwargs
 
+    @operation
     def __call__(self, *args: Any, size: int | None = None, block_size: int = 128) -> Any:
         self._machine.check()
         if len(args) not in (self.nin, self.nargs):
@@ -392,7 +408,6 @@ class ElementwiseKernel:
             if p.raw and size is None:
                 raise ValueError("Output array size is Undecided")
             made.append(self._array(shape, types[p.type] if p.dtype is None else p.dtype))
-        self._machine.launched.append(self.name)
         self._run([*ins, *made], types, shape)
         if self.no_return:
             return None
@@ -450,6 +465,9 @@ class ElementwiseKernel:
                 place = (number.ctypes.data, 0, 1, integers(()), integers(()))
             descriptions.append(_Parameter(*place))
         library = _library(self._source(args, types), tuple(self.kwargs.get("options", ())))
+        if not self._machine.launching():
+            return
+        self._machine.launched.append(self.name)
         count = int(np.prod(shape, dtype=int))
         table = (_Parameter * max(len(descriptions), 1))(*descriptions)
         sizes = (ctypes.c_ssize_t * max(len(shape), 1))(*shape)

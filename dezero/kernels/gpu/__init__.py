@@ -21,12 +21,12 @@ from dezero.kernels.gpu.norm import (
     scale_and_shift,
 )
 from dezero.kernels.gpu.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
-from dezero.kernels.gpu.product import einsum, matmul
+from dezero.kernels.gpu.product import einsum, gates, gates_grad_w, gates_grad_x, linear, matmul
 from dezero.kernels.gpu.rows import add_at, add_rows
 from dezero.kernels.gpu.softmax import log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
-from dezero.kernels.gpu.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
+from dezero.kernels.gpu.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd, update_all
 from dezero.kernels.gpu.windows import col2im, im2col
-from dezero.kernels.reference import copy, gates, gates_grad_w, gates_grad_x, linear, tanh
+from dezero.kernels.reference import copy, tanh
 
 __all__ = [
     "adadelta",
@@ -70,4 +70,5 @@ __all__ = [
     "softmax_cross_entropy_grad",
     "tanh",
     "tanh_grad",
+    "update_all",
 ]

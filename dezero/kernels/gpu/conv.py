@@ -97,7 +97,7 @@ def _parts(x: Any, windows: int) -> Iterator[slice]:
 
 def _product(x: Any, y: Any) -> Any:
     """Matrices of each group; of one group a plain product, which cuBLAS has more ways for than for a batch."""
-    return (x[0] @ y[0])[None] if len(x) == 1 else matmul(x, y)
+    return matmul(x[0], y[0])[None] if len(x) == 1 else matmul(x, y)
 
 
 def _rows(images: Any, groups: int) -> Any:

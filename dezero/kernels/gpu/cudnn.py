@@ -21,7 +21,6 @@ documentation of it: https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import importlib
@@ -34,6 +33,8 @@ from typing import Any, NamedTuple
 
 from dezero import cuda
 from dezero.kernels import winograd
+from dezero.kernels.gpu.libraries import Handles, in_a_line
+from dezero.kernels.gpu.libraries import load as _load
 from dezero.kernels.sizes import conv_outsize
 
 Pair = tuple[int, int]
@@ -274,23 +275,6 @@ def _largest_workspace(case: _Case) -> int:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-class _Lent:
-    """A handle as long as a thread has it. It goes back when the thread ends: another one takes it."""
-
-    def __init__(self, handle: Any, idle: list[Any]) -> None:
-        self.handle, self.idle = handle, idle
-
-    def __del__(self) -> None:
-        self.idle.append(self.handle)
-
-
-class _Thread(threading.local):
-    """What a thread has of its own: a handle for each device that it worked on."""
-
-    def __init__(self) -> None:
-        self.lent: dict[int, _Lent] = {}
-
-
 class _Library:
     """nvidia-cudnn-frontend at work for one CuPy: its plans and handles."""
 
@@ -298,21 +282,8 @@ class _Library:
         self.cupy, self.cudnn = cupy, cudnn
         self.plans: OrderedDict[_Case, _Plan | None] = OrderedDict()  # None: there is none; the latest used stands last
         self.lock = threading.RLock()
-        self.idle: dict[int, list[Any]] = {}  # handles that no thread has, by device
-        self.thread = _Thread()
+        self.handles = Handles(cudnn.create_handle)
         self.has_warned = False
-
-    def handle(self, device: int) -> Any:
-        """Return this thread's handle for a device, which is the current one."""
-        lent = self.thread.lent.get(device)
-        if lent is None:
-            idle = self.idle.setdefault(device, [])
-            try:
-                handle = idle.pop()
-            except IndexError:
-                handle = self.cudnn.create_handle()
-            lent = self.thread.lent[device] = _Lent(handle, idle)
-        return lent.handle
 
     def plan(self, case: _Case) -> _Plan | None:
         """Return the plan of a case, from those that are kept or made now; None where there is none."""
@@ -326,7 +297,7 @@ class _Library:
 
     def run(self, case: _Case, plan: _Plan, first: Any, second: Any) -> Any:
         """Return what a plan makes of two arrays; None, and never again this plan, if it fails."""
-        handle = self.handle(case.device)
+        handle = self.handles.of(case.device)
         y = self.cupy.empty(case.result, case.dtype)
         try:
             workspace = self._workspace(plan)
@@ -352,7 +323,7 @@ class _Library:
         if not _can_have_a_plan(case):
             return None
         try:
-            return _make_plan(self.cudnn, case, self.handle(case.device))
+            return _make_plan(self.cudnn, case, self.handles.of(case.device))
         except self.cudnn.cudnnGraphNotSupportedError:
             return None
         except Exception as error:
@@ -369,7 +340,7 @@ class _Library:
         """Say, once, that a convolution goes the slower way; a broken library would not be noticed otherwise."""
         if not self.has_warned:
             self.has_warned = True
-            message = f"cuDNN {what} a convolution, which im2col and cuBLAS compute instead: {_in_a_line(error)}"
+            message = f"cuDNN {what} a convolution, which im2col and cuBLAS compute instead: {in_a_line(error)}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
@@ -393,11 +364,11 @@ def _find(cupy: Any) -> tuple[_Library | None, str]:
     except ModuleNotFoundError:
         return None, f"nvidia-cudnn-frontend is not installed: {install}"
     except Exception as error:
-        return None, f"nvidia-cudnn-frontend does not import: {_in_a_line(error)}"
+        return None, f"nvidia-cudnn-frontend does not import: {in_a_line(error)}"
     try:
         version = cudnn.backend_version()
     except Exception as error:
-        return None, f"libcudnn is missing: {install} ({_in_a_line(error)})"
+        return None, f"libcudnn is missing: {install} ({in_a_line(error)})"
     if version < _OLDEST:
         return None, f"libcudnn {version} is too old, 9.0 is needed: {install}"
     missing = _load_what_it_needs(_cuda_of_libcudnn() or cuda_version)
@@ -405,16 +376,12 @@ def _find(cupy: Any) -> tuple[_Library | None, str]:
         return None, f"{missing} is missing, without which libcudnn ends the process: {install}"
     library = _Library(cupy, cudnn)
     try:
-        library.handle(cupy.cuda.Device().id)
+        library.handles.of(cupy.cuda.Device().id)
     except Exception as error:
-        return None, f"the device answers with: {_in_a_line(error)}"
+        return None, f"the device answers with: {in_a_line(error)}"
     major, minor, patch = version // 10000, version // 100 % 100, version % 100
     frontend = getattr(cudnn, "__version__", "of an unknown version")
     return library, f"cuDNN {major}.{minor}.{patch}, nvidia-cudnn-frontend {frontend}"
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _load_what_it_needs(cuda_version: int) -> str:
@@ -425,17 +392,6 @@ def _load_what_it_needs(cuda_version: int) -> str:
     for name in ("cudart", "nvrtc"):
         _load(name, cuda_version)
     return "" if _load("cublasLt", cuda_version) else f"libcublasLt.so.{cuda_version}"
-
-
-def _load(name: str, cuda_version: int) -> bool:
-    """Load one of CUDA's libraries wherever it is, and say whether it can be found by name now."""
-    with contextlib.suppress(Exception):  # not installed, or it does not find the library
-        importlib.import_module("cuda.pathfinder").load_nvidia_dynamic_lib(name)
-    try:
-        ctypes.CDLL(f"lib{name}.so.{cuda_version}")
-    except OSError:
-        return False
-    return True
 
 
 def _cuda_of_libcudnn() -> int | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from dezero.kernels.gpu import slots
 from dezero.kernels.gpu.launch import FLOATING, Source, for_each
 
 _SOURCE = Source(
@@ -30,26 +32,45 @@ __device__ void philox(unsigned int* c, unsigned int key0, unsigned int key1)
 }
 
 // A thread makes four elements.
-extern "C" __global__ void dropout_mask(T* mask, I threads, I count, I key0, I key1, A ratio, A scale)
+__device__ void mask_of(T* mask, I k, I count, unsigned int key0, unsigned int key1, A ratio, A scale)
 {
-    const I k = (I)blockIdx.x * blockDim.x + threadIdx.x;
-    if (k >= threads) return;
     unsigned int c[4] = {(unsigned int)k, (unsigned int)((unsigned long long)k >> 32), 0, 0};
-    philox(c, (unsigned int)key0, (unsigned int)key1);
+    philox(c, key0, key1);
     for (int j = 0; j < 4 && 4 * k + j < count; j++) {
         const A uniform = (A)(c[j] >> 8) * (A)(1.0f / 16777216);  // 24 bits, all that a float holds: in [0, 1)
         mask[4 * k + j] = uniform >= ratio ? (T)scale : (T)(A)0;
     }
 }
+
+extern "C" __global__ void dropout_mask(T* mask, I threads, I count, I key0, I key1, A ratio, A scale)
+{
+    const I k = (I)blockIdx.x * blockDim.x + threadIdx.x;
+    if (k < threads) mask_of(mask, k, count, (unsigned int)key0, (unsigned int)key1, ratio, scale);
+}
+
+extern "C" __global__ void dropout_mask_of_slot(T* mask, const K* key, I threads, I count, A ratio, A scale)
+{
+    const I k = (I)blockIdx.x * blockDim.x + threadIdx.x;
+    if (k < threads) mask_of(mask, k, count, (unsigned int)key[0], (unsigned int)key[1], ratio, scale);
+}
 """,
     types=FLOATING,
+    integers=("int32",),
 )
 
 
-def dropout_mask(shape: tuple[int, ...], dtype: Any, ratio: float, scale: float, key: int) -> Any:
-    """`scale` where a number drawn uniformly from [0, 1) is `ratio` or more, 0 elsewhere; `key` has 64 bits."""
+def dropout_mask(shape: tuple[int, ...], dtype: Any, ratio: float, scale: float, draw: Callable[[], int]) -> Any:
+    """`scale` where a number drawn uniformly from [0, 1) is `ratio` or more, 0 elsewhere; `draw` draws 64 bits."""
     mask = sys.modules["cupy"].empty(shape, dtype)
-    count = math.prod(shape)
-    key0, key1 = (int(np.uint32(word).view(np.int32)) for word in (key & 0xFFFFFFFF, key >> 32))
-    for_each(_SOURCE, "dropout_mask", -(-count // 4), (mask,), (count, key0, key1), (ratio, scale), T=mask.dtype)
+    key = slots.numbers(lambda: _words(draw()), np.int32)
+    count, types = math.prod(shape), {"T": mask.dtype, "K": np.dtype(np.int32)}
+    if isinstance(key, tuple):
+        for_each(_SOURCE, "dropout_mask", -(-count // 4), (mask,), (count, *key), (ratio, scale), **types)
+    else:
+        for_each(_SOURCE, "dropout_mask_of_slot", -(-count // 4), (mask, key), (count,), (ratio, scale), **types)
     return mask
+
+
+def _words(key: int) -> tuple[int, ...]:
+    """64 bits as two ints of 32."""
+    return tuple(int(np.uint32(word).view(np.int32)) for word in (key & 0xFFFFFFFF, key >> 32))

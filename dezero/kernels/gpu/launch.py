@@ -2,7 +2,7 @@
 
 A room keeps its kernels as text, in a `Source`, and the types they are made for. Before the text stand the types:
 
-    T  of the arrays' elements      K  of the integers that a kernel reads or stores (indexes, labels, rows), if any
+    T  of the arrays' elements      K  of other arrays', if any: integers (indexes, labels, rows), or gradients
     A  that sums are taken in       I  of sizes and indexes: int, or long long where an array has 2**31 elements
 
 A holds more than T where T is narrow: float for float16 and bfloat16, which are only loaded, `(A)x[k]`, and stored,
@@ -80,7 +80,8 @@ class Source:
 def header(T: str, K: str = "", wide: bool = False) -> str:
     """What stands before a source: its types."""
     types = {"T": C_TYPES[T], "A": C_TYPES[sums_of(T)], "K": C_TYPES.get(K), "I": "long long" if wide else "int"}
-    return include(T) + "\n".join(f"typedef {kind} {letter};" for letter, kind in types.items() if kind)
+    includes = "".join(map(include, dict.fromkeys((T, K))))
+    return includes + "\n".join(f"typedef {kind} {letter};" for letter, kind in types.items() if kind)
 
 
 def include(T: str) -> str:

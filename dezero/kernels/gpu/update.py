@@ -1,91 +1,227 @@
-"""Optimizers' rules: one launch each. p and what is remembered of it change in place, g may be of another dtype.
+"""Optimizers' rules: all parameters of a dtype in one launch. What is updated changes in place.
 
-Rates and factors come as numbers, of p's A: they promote nothing, and a new one needs no new kernel. What the rules
-need of 1 - beta is worked out in Python, where it keeps its digits: 1 - 0.999 in float32 has lost three.
+A kernel gets a table of up to MOST tensors, by value, among its arguments: where a parameter, what is remembered of it
+and its gradient begin, how many elements they have, and which blocks of threads are theirs. So nothing has to be
+copied to the device before a launch, and a launch that is captured keeps its table. (A table in the device's memory
+would have to be filled, by a copy from the host that no capture takes, as gradients get other memory.)
+
+Rates and factors come by value, too, or, while a step is captured, from memory that is filled before each replay: see
+`slots`. They are of p's A. What the rules need of 1 - beta is worked out in Python, where it keeps its digits:
+1 - 0.999 in float32 has lost three.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from dezero.kernels.gpu.elementwise import kernel_of
-from dezero.kernels.gpu.launch import remembered, sums_of
+import numpy as np
 
-# name: (the numbers, what changes, operation). Each h, once computed, is used as it was before it was rounded to a T.
+from dezero.kernels.gpu import slots
+from dezero.kernels.gpu.launch import FLOATING, THREADS, Source, contiguous, in_blocks, sums_dtype
+
+MOST = 80  # tensors of a launch: CUDA has room for 4096 bytes of arguments
+CHUNK = 2 * THREADS  # elements of a block
+
+
+class Rule(NamedTuple):
+    """What a kernel does with one element: p, what is remembered of it, and g."""
+
+    changed: str
+    numbers: str
+    operation: str
+    work_out: Callable[..., tuple[float, ...]] = lambda *numbers: numbers  # the kernel's numbers, of the reference's
+
+
+# Each h, once computed, is used as it was before it was rounded to a T.
 RULES = {
-    "sgd": ("lr", "p", "p = (T)((A)p - lr * (A)g)"),
-    "momentum_sgd": (
-        "lr, momentum",
+    "sgd": Rule("p", "lr", "p = (T)((A)p - lr * (A)g)"),
+    "momentum_sgd": Rule(
         "p, v",
+        "lr, momentum",
         "const A step = momentum * (A)v - lr * (A)g; v = (T)step; p = (T)((A)p + step)",
     ),
-    "adagrad": (
-        "lr, eps",
+    "adagrad": Rule(
         "p, h",
+        "lr, eps",
         "const A d = (A)g, squares = (A)h + d * d; h = (T)squares; p = (T)((A)p - lr * d / (sqrt(squares) + eps))",
     ),
-    "rmsprop": (
-        "lr, alpha, rest, eps",
+    "rmsprop": Rule(
         "p, h",
+        "lr, alpha, rest, eps",
         "const A d = (A)g, squares = alpha * (A)h + rest * d * d;"
         "h = (T)squares; p = (T)((A)p - lr * d / (sqrt(squares) + eps))",
+        lambda lr, alpha, eps: (lr, alpha, 1 - alpha, eps),
     ),
-    "adadelta": (
-        "rho, rest, eps",
+    "adadelta": Rule(
         "p, h, s",
+        "rho, rest, eps",
         "const A squares = rho * (A)h + rest * (A)g * (A)g, d = sqrt(((A)s + eps) / (squares + eps)) * (A)g;"
         "h = (T)squares; s = (T)(rho * (A)s + rest * d * d); p = (T)((A)p - d)",
+        lambda rho, eps: (rho, 1 - rho, eps),
     ),
-    "adam": (
-        "lr, rest1, rest2, eps",
+    "adam": Rule(
         "p, m, v",
+        "lr, rest1, rest2, eps",
         "const A d = (A)g, mean = (A)m + rest1 * (d - (A)m), squares = (A)v + rest2 * (d * d - (A)v);"
         "m = (T)mean; v = (T)squares; p = (T)((A)p - lr * mean / (sqrt(squares) + eps))",
+        lambda lr, beta1, beta2, eps: (lr, 1 - beta1, 1 - beta2, eps),
     ),
 }
 
 
-def rule(name: str, A: str) -> tuple[str, str, str]:
-    """(in, out, operation) of a rule whose numbers are of the dtype A."""
-    numbers, changed, operation = RULES[name]
-    typed = [f"{A} {number}" for number in numbers.split(", ")]
-    return ", ".join(["G g", *typed]), ", ".join(f"T {x}" for x in changed.split(", ")), operation
+def _kernel(name: str, rule: Rule) -> str:
+    """The CUDA text of a rule."""
+    changed, numbers = rule.changed.split(", "), rule.numbers.split(", ")
+    return f"""
+extern "C" __global__ void {name}(const Table table, const Numbers given, const A* slots)
+{{
+    {" ".join(f"const A {x} = slots ? slots[{i}] : given.of[{i}];" for i, x in enumerate(numbers))}
+    const long long t = tensor_of(table, blockIdx.x), start = (blockIdx.x - table.first[t]) * {CHUNK};
+    const long long end = min(table.size[t], start + {CHUNK});
+    {" ".join(f"T* const {x}s = (T*)table.at[t][{i}];" for i, x in enumerate(changed))}
+    const K* const gs = (const K*)table.at[t][{len(changed)}];
+    for (long long k = start + threadIdx.x; k < end; k += {THREADS}) {{
+        {" ".join(f"T& {x} = {x}s[k];" for x in changed)} const K& g = gs[k];
+        {rule.operation};
+    }}
+}}
+"""
 
 
-def _make(cupy: Any, name: str, dtype: Any) -> Any:
-    return kernel_of(cupy, name, rule(name, sums_of(dtype.name)), dtype)
+_SOURCE = Source(
+    f"""
+struct Table {{ long long first[{MOST}], size[{MOST}], at[{MOST}][4]; }};
+struct Numbers {{ A of[4]; }};
+
+// The last tensor whose first block is not behind `block`; where the table ends, first blocks are beyond all.
+__device__ long long tensor_of(const Table& table, long long block)
+{{
+    long long t = 0;
+    for (long long step = {1 << (MOST - 1).bit_length() - 1}; step > 0; step /= 2)
+        if (t + step < {MOST} && table.first[t + step] <= block) t += step;
+    return t;
+}}
+"""
+    + "".join(_kernel(name, rule) for name, rule in RULES.items()),
+    types=FLOATING,
+    integers=FLOATING,  # K is the type of gradients here
+)
+
+# The same structs for NumPy; CuPy hands the bytes of an array of one element over by value.
+_TABLE = np.dtype([("first", np.int64, MOST), ("size", np.int64, MOST), ("at", np.int64, (MOST, 4))])
+_NUMBERS = {A: np.dtype([("of", A, 4)]) for A in ("float32", "float64")}
+_NO_SLOTS = np.int64(0)
+_NO_BLOCK = 2**40
 
 
-def _update(name: str, g: Any, numbers: tuple[float, ...], *changed: Any) -> None:
-    dtype = changed[0].dtype
-    remembered((name, dtype), _make, name, dtype)(g, *numbers, *changed)
+def update_all(name: str, updates: list[tuple[Any, ...]], numbers: Callable[[], tuple[float, ...]]) -> None:
+    """As `reference.<name>(*arrays, *numbers())` for each `arrays`, (p, ..., g), of `updates`, in few launches.
+
+    While a step is captured, `numbers` will be asked before each replay, too. Raises ValueError where shapes differ.
+    """
+    slots.keep(updates)  # whose addresses are in the tables
+    groups: dict[Any, list[tuple[Any, ...]]] = {}
+    for arrays in updates:
+        groups.setdefault((arrays[0].dtype, arrays[-1].dtype), []).append(arrays)
+    for (T, K), group in groups.items():
+        _update_group(name, group, slots.numbers(lambda: RULES[name].work_out(*numbers()), sums_dtype(T)), T, K)
+
+
+def _update_group(name: str, group: list[tuple[Any, ...]], numbers: Any, T: Any, K: Any) -> None:
+    """Update what lies in C order together, and of all else, one by one, copies."""
+    together, others = [], []
+    for arrays in group:
+        shape = arrays[0].shape
+        if any(x.shape != shape for x in arrays):
+            raise ValueError(f"{name}: arrays must have one shape, got {', '.join(str(x.shape) for x in arrays)}")
+        if not all(x.flags.c_contiguous for x in arrays) or any(x.dtype != T for x in arrays[1:-1]):
+            others.append(arrays)
+        else:
+            together.append(_row(arrays))
+    arguments = _as_arguments(numbers, sums_dtype(T).name)
+    _launch(name, tuple(together), arguments, T, K)
+    for *changed, g in others:
+        flat = [*(contiguous(x, T) for x in changed), contiguous(g)]
+        _launch(name, (_row(flat),), arguments, T, K)
+        for x, y in zip(changed, flat, strict=False):
+            if y is not x:
+                x[...] = y
+
+
+def _row(arrays: Sequence[Any]) -> tuple[int, ...]:
+    """How many elements they have, and where each begins."""
+    return arrays[0].size, *(x.data.ptr for x in arrays)
+
+
+def _launch(name: str, rows: tuple[tuple[int, ...], ...], arguments: tuple[Any, Any], T: Any, K: Any) -> None:
+    for table, blocks in _deal(rows, T.itemsize, K.itemsize):
+        in_blocks(_SOURCE, name, blocks, THREADS, (table, *arguments), (), T=T, K=K)
+
+
+def _as_arguments(numbers: Any, A: str) -> tuple[Any, Any]:
+    """Numbers by value, and where they lie in slots: one or the other."""
+    given = np.zeros((), _NUMBERS[A])
+    if not isinstance(numbers, tuple):
+        return given, numbers
+    given["of"][: len(numbers)] = numbers
+    return given, _NO_SLOTS
+
+
+@functools.lru_cache(maxsize=64)
+def _deal(rows: tuple[tuple[int, ...], ...], p_bytes: int, g_bytes: int) -> list[tuple[Any, int]]:
+    """Deal rows to tables, and return each with the number of its blocks.
+
+    Blocks run in any order, so where arrays share memory each tensor has a launch of its own.
+    """
+    spans = [(at, at + size * p_bytes) for size, *places, _ in rows for at in places]
+    spans += [(at, at + size * g_bytes) for size, *_, at in rows]
+    shared = any(end > start for (_, end), (start, _) in itertools.pairwise(sorted(spans)))
+    most = 1 if shared else MOST
+    return [_table(rows[i : i + most]) for i in range(0, len(rows), most)]
+
+
+def _table(rows: tuple[tuple[int, ...], ...]) -> tuple[Any, int]:
+    table, ends = np.zeros((), _TABLE), list(itertools.accumulate(-(-size // CHUNK) for size, *_ in rows))
+    table["first"] = _NO_BLOCK
+    table["first"][: len(rows)] = [0, *ends[:-1]]
+    table["size"][: len(rows)] = [size for size, *_ in rows]
+    table["at"][: len(rows), : len(rows[0]) - 1] = [places for _, *places in rows]
+    return table, ends[-1]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# One parameter
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def sgd(p: Any, g: Any, lr: float) -> None:
     """As `reference.sgd`."""
-    _update("sgd", g, (lr,), p)
+    update_all("sgd", [(p, g)], lambda: (lr,))
 
 
 def momentum_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
     """As `reference.momentum_sgd`."""
-    _update("momentum_sgd", g, (lr, momentum), p, v)
+    update_all("momentum_sgd", [(p, v, g)], lambda: (lr, momentum))
 
 
 def adagrad(p: Any, h: Any, g: Any, lr: float, eps: float) -> None:
     """As `reference.adagrad`."""
-    _update("adagrad", g, (lr, eps), p, h)
+    update_all("adagrad", [(p, h, g)], lambda: (lr, eps))
 
 
 def rmsprop(p: Any, h: Any, g: Any, lr: float, alpha: float, eps: float) -> None:
     """As `reference.rmsprop`."""
-    _update("rmsprop", g, (lr, alpha, 1 - alpha, eps), p, h)
+    update_all("rmsprop", [(p, h, g)], lambda: (lr, alpha, eps))
 
 
 def adadelta(p: Any, h: Any, s: Any, g: Any, rho: float, eps: float) -> None:
     """As `reference.adadelta`."""
-    _update("adadelta", g, (rho, 1 - rho, eps), p, h, s)
+    update_all("adadelta", [(p, h, s, g)], lambda: (rho, eps))
 
 
 def adam(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, eps: float) -> None:
     """As `reference.adam`."""
-    _update("adam", g, (lr, 1 - beta1, 1 - beta2, eps), p, m, v)
+    update_all("adam", [(p, m, v, g)], lambda: (lr, beta1, beta2, eps))
