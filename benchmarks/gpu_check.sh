@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can show, in one command and under eight minutes: what there is, the tests, the main job,
-# and how long an epoch takes beside PyTorch, where that is installed, too.
+# how long an epoch takes, and the table of speed, beside PyTorch where that is installed, too.
 #
 #     .venv/bin/python -m pip install -e ".[gpu13,test]"             # or gpu, for CUDA 12
 #     PYTHON=.venv/bin/python benchmarks/gpu_check.sh [FOLDER]       # logs go to FOLDER, gpu_check by default
@@ -32,14 +32,16 @@ step() {  # step SECONDS NAME COMMAND...
     echo "== $name: exit status $status after $((SECONDS - start)) s of at most $seconds ==" | tee -a "$folder/$name.log"
 }
 
-tests=(tests/test_gpu.py tests/test_cudnn.py tests/test_dataloaders.py tests/test_precision.py tests/test_readme.py)
-tests+=(tests/test_gpu_kernels.py tests/test_gpu_operations.py)
+tests=(tests/test_gpu.py tests/test_capture.py tests/test_cudnn.py tests/test_cublas.py tests/test_gpu_updates.py)
+tests+=(tests/test_dataloaders.py tests/test_precision.py tests/test_readme.py tests/test_gpu_kernels.py)
+tests+=(tests/test_gpu_operations.py)
 
-step 90 report "$python" -m dezero.cuda
+step 60 report "$python" -m dezero.cuda
 if grep -q "^device 0" "$folder/report.log"; then  # without a GPU the rest says nothing
-    step 70 epochs "$python" benchmarks/gpu_epoch.py --out "$folder/epochs.md"
-    step 70 main_job "$python" examples/train_cnn.py --gpu --out "$folder/train_cnn.npz"
-    step 230 tests "$python" -m pytest -p no:cacheprovider -m "gpu and not thorough" -rs --durations=10 "${tests[@]}"
+    step 40 epochs "$python" benchmarks/gpu_epoch.py --epochs 3 --out "$folder/epochs.md"
+    step 40 main_job "$python" examples/train_cnn.py --gpu --out "$folder/train_cnn.npz"
+    step 150 speed "$python" benchmarks/gpu.py --quick --out "$folder/speed.md" --out "$folder/speed.json"
+    step 180 tests "$python" -m pytest -p no:cacheprovider -m "gpu and not thorough" -rs --durations=10 "${tests[@]}"
 fi
 grep -h "^convolutions" "$folder/report.log" | grep "because" && echo "cuDNN was not tried: see above" && failed=1
 exit $failed
