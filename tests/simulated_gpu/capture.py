@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 GLOBAL, THREAD_LOCAL, RELAXED = range(3)
 
 UNSUPPORTED = "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is capturing"
@@ -72,11 +74,16 @@ def operation(f: Callable[..., Any], machine: Any = None) -> Callable[..., Any]:
 
 
 def _unowned(x: Any, blocks: dict[Any, None]) -> Any:
-    """Put arrays and pointers that own nothing in place of those in `x`, and add their blocks to `blocks`."""
+    """Put arrays and pointers that own nothing in place of those in `x`, and add their blocks to `blocks`.
+
+    What the host has is frozen.
+    """
     if type(x) in (list, tuple):
         return type(x)(_unowned(part, blocks) for part in x)
     if type(x) is dict:
         return {name: _unowned(part, blocks) for name, part in x.items()}
+    if type(x) is np.ndarray:
+        return x.copy()
     if hasattr(type(x), "_unowned"):
         x = x._unowned
         blocks[getattr(x, "data", x).mem.block] = None
