@@ -11,7 +11,8 @@ arrays that they were recorded with, and no line of Python. From that follows al
 - Memory that is taken while capturing comes from a pool of its own, which lives as long as the graph.
 - Arguments are copied into fixed arrays, results out of them.
 - Numbers that change from step to step are slots in device memory: see `kernels/gpu/slots.py`.
-- What the graph reads must still be there: when a parameter has been given another array, it is captured again.
+- What the graph reads must still be there: when a parameter, or what an optimizer remembers, has been given another
+  array, all begins anew.
 """
 
 from __future__ import annotations
@@ -109,9 +110,10 @@ class _Calls:
 
     def __call__(self, args: Any, options: Any, arrays: list[Any]) -> Any:
         step = self.captured.step
-        if self.recording is not None and self.recording.is_of_now():
-            return self.recording.replay(arrays)
-        self.recording = None
+        if self.recording is not None:
+            if self.recording.is_of_now():
+                return self.recording.replay(arrays)
+            self.recording, self.watch, self.count = None, None, 0
         self.count += 1
         if self.gave_up or self.count <= self.captured.warmup - 2:
             return step(*args, **options)

@@ -185,6 +185,20 @@ def test_a_parameter_with_another_array_is_captured_again(gpu, tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_an_optimizer_that_forgets_is_captured_again(gpu):
+    def train(captured):
+        model, optimizer, step = make(lambda: optimizers.MomentumSGD(0.1))
+        step = cuda.capture(step) if captured else step
+        losses = []
+        for i, (x, t) in enumerate(batches(gpu, 14)):
+            if i == 7:
+                optimizer.state.clear()
+            losses.append(step(x, t))
+        return [float(loss) for loss in losses], state_of(gpu, model, optimizer)
+
+    assert train(True) == train(False)
+
+
 def test_replays_take_no_memory(gpu):
     _, _, step = make()
     step = cuda.capture(step)
