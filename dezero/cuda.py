@@ -59,8 +59,9 @@ def find_gpu() -> tuple[Any, str]:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
         return None, f"CuPy is not installed: {_INSTALL}" if missing else f"CuPy does not import: {error}"
     except Exception as error:  # a CuPy built for another CUDA fails in ways of its own
-        folder = "; CUPY_CACHE_DIR names a folder that it can write to" if isinstance(error, PermissionError) else ""
-        return None, f"CuPy does not import: {error}{folder}"
+        no_folder = isinstance(error, OSError) and error.errno is not None  # a library that is missing has no number
+        way_out = "; set CUPY_CACHE_DIR to a folder that can be written to" if no_folder else ""
+        return None, f"CuPy does not import: {error}{way_out}"
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import platform
@@ -39,8 +40,8 @@ def _lines() -> Iterator[tuple[str, str]]:
     cupy, reason = cuda.find_gpu()
     if cupy is None:
         yield "device", f"none: {reason}"
-        if cupy := sys.modules.get("cupy"):
-            yield from _lines_of_cupy(cupy)
+        with contextlib.suppress(Exception):  # without a device CuPy need not answer
+            yield from _lines_of_cupy(sys.modules["cupy"])
     else:
         yield from _lines_of_gpu(cupy)
     yield "settings", f"allow_tf32 {cuda.allow_tf32}, deterministic {cuda.deterministic}"
@@ -74,7 +75,7 @@ def _lines_of_gpu(cupy: Any) -> Iterator[tuple[str, str]]:
 def _lines_of_cupy(cupy: Any) -> Iterator[tuple[str, str]]:
     runtime = cupy.cuda.runtime
     driver, toolkit = map(cuda.as_cuda_version, (runtime.driverGetVersion(), runtime.runtimeGetVersion()))
-    yield "CUDA", f"the driver is for {driver}, CuPy for {toolkit}"
+    yield "CUDA", f"{f'the driver is for {driver}' if driver != '0.0' else 'no driver'}, CuPy for {toolkit}"
     yield "CuPy", f"{cupy.__version__}{_wheel()}"
 
 

@@ -145,6 +145,23 @@ def test_cupy_that_breaks_while_importing_says_how(monkeypatch):
         cuda.as_cupy(np.ones(2))
 
 
+def test_a_folder_that_cupy_cannot_make_is_named_with_the_way_out(monkeypatch):
+    class Broken:
+        def find_spec(self, name, path=None, target=None):
+            if name == "cupy":
+                raise NotADirectoryError(20, "Not a directory", "/dev/null/.cupy")
+
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(RuntimeError, match=r"CuPy does not import: .*; set CUPY_CACHE_DIR to a folder that can be"):
+        cuda.use_gpu()
+
+
+def test_the_report_needs_no_answer_of_cupys(monkeypatch):
+    fake_cupy(monkeypatch, no_driver)
+    assert cuda.info().startswith("device    none: CuPy imports but no GPU answers: cudaErrorNoDevice")
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # A stand-in for a working CuPy
 # ----------------------------------------------------------------------------------------------------------------------
