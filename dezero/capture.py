@@ -48,8 +48,8 @@ def capture(step: Callable[..., Any] | None = None, *, warmup: int = WARMUP, fal
     are no arrays, have recordings of their own. With NumPy's arrays, so without a GPU, `step` is called as it is.
 
     What is returned is a copy, without a graph; reading a value of it (`float(loss)`) waits for the GPU, keeping it
-    does not. Gradients are those of the last call. Learning rates, Adam's step count and dropout go on as they would: the
-    numbers are those of plain calls to the last bit, where `cuda.deterministic` is set or nothing in the step needs it.
+    does not. Gradients are those of the last call. Learning rates, Adam's step count and dropout go on as they would:
+    the numbers are those of plain calls to the last bit, where kernels are deterministic (see `cuda.deterministic`).
 
     A captured step must not read a value (`float(loss)`, `if x.max() > 0`), print, or keep anything from call to call
     but parameters, their optimizer's state and running statistics: Python runs once. Such a step raises RuntimeError

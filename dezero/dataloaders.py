@@ -146,20 +146,22 @@ class _Upload:
         except MemoryError as error:
             cuda.explain_out_of_memory("DataLoader", error)
             raise
+        pinned = [None if x is None else self._pinned(x) for x in arrays]  # all that can fail, before a copy begins
         self.stream.wait_event(self.cupy.cuda.get_current_stream().record())
-        pinned = [self._send(x, y) for x, y in zip(arrays, sent, strict=True) if x is not None]
+        for x, y in zip(pinned, sent, strict=True):
+            if x is not None:
+                y.set(x, stream=self.stream)
         # The copy reads and writes some time later. Until it has, both ends are kept, even where nobody asks for them.
         self.under_way.append((self.stream.record(), pinned, sent))
         if len(self.under_way) > 2:
             self.under_way.popleft()[0].synchronize()
         return sent
 
-    def _send(self, x: Any, y: Any) -> Any:
+    def _pinned(self, x: Any) -> Any:
         from cupyx import empty_pinned
 
         pinned = empty_pinned(x.shape, x.dtype)
         pinned[...] = x
-        y.set(pinned, stream=self.stream)
         return pinned
 
     def arrived(self, sent: list[Any]) -> tuple[Any, ...]:
