@@ -146,10 +146,10 @@ class _Upload:
         except MemoryError as error:
             cuda.explain_out_of_memory("DataLoader", error)
             raise
-        pinned = [None if x is None else self._pinned(x) for x in arrays]  # all that can fail, before a copy begins
+        pinned = list(map(self._pinned, arrays))  # all that can fail, before a copy begins
         self.stream.wait_event(self.cupy.cuda.get_current_stream().record())
         for x, y in zip(pinned, sent, strict=True):
-            if x is not None:
+            if y is not None:
                 y.set(x, stream=self.stream)
         # The copy reads and writes some time later. Until it has, both ends are kept, even where nobody asks for them.
         self.under_way.append((self.stream.record(), pinned, sent))
@@ -160,6 +160,8 @@ class _Upload:
     def _pinned(self, x: Any) -> Any:
         from cupyx import empty_pinned
 
+        if x is None:
+            return None
         pinned = empty_pinned(x.shape, x.dtype)
         pinned[...] = x
         return pinned
