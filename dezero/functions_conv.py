@@ -6,7 +6,7 @@ pixels apart: 3 cells of dilation 2 see pixels 0, 2 and 4. `groups` parts the ch
 that do not see each other: the first C / groups channels of x make the first OC / groups of y, and so on. The arrays'
 work is done in kernels/; here each operation says which others are its derivatives:
 
-    conv2d     in x: deconv2d with the same W       in W: Conv2DGradW
+    conv2d     in x: deconv2d with the same W       in W: Conv2DGradW         (conv2d_relu: of gy where y > 0)
     deconv2d   in x: conv2d with the same W         in W: Conv2DGradW, image and gradient swapped
     im2col     col2im, and the other way round
     pooling    Pooling2DGrad (scatter), whose derivative is Pooling2DWithIndexes (gather), and the other way round
@@ -18,12 +18,14 @@ from typing import Any, NamedTuple
 
 from dezero import kernels
 from dezero.core import Function, Variable, as_operand, broadcast_to, is_int, matmul, reshape, transpose
+from dezero.functions_activation import ReLUGrad
 
 __all__ = [
     "AveragePooling",
     "Col2im",
     "Conv2DGradW",
     "Conv2d",
+    "Conv2dReLU",
     "Deconv2d",
     "Im2col",
     "Pooling",
@@ -34,6 +36,7 @@ __all__ = [
     "col2im_array",
     "conv1d",
     "conv2d",
+    "conv2d_relu",
     "conv2d_simple",
     "deconv2d",
     "depthwise_conv2d",
@@ -238,17 +241,19 @@ def _to_matrix(col: Any) -> Any:
 
 class Conv2d(Function):
     precision = "half"
+    kernel = "conv2d"
 
     def __init__(self, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: Any = 1) -> None:
-        self.stride = check_pair("conv2d", "stride", stride, at_least=1)
-        self.pad = check_pair("conv2d", "pad", pad, at_least=0)
-        self.dilation = check_pair("conv2d", "dilation", dilation, at_least=1)
-        self.groups = _check_int("conv2d", "groups", groups, at_least=1)
+        self.stride = check_pair(self.operation, "stride", stride, at_least=1)
+        self.pad = check_pair(self.operation, "pad", pad, at_least=0)
+        self.dilation = check_pair(self.operation, "dilation", dilation, at_least=1)
+        self.groups = _check_int(self.operation, "groups", groups, at_least=1)
 
     def forward(self, x: Any, W: Any, b: Any) -> Any:
-        _check_weights("conv2d", x, W, b, in_axis=1, groups=self.groups)
-        check_windows("conv2d", x, Window(W.shape[2:], self.stride, self.pad, self.dilation))
-        return kernels.for_array(x).conv2d(x, W, b, self.stride, self.pad, self.dilation, self.groups)
+        _check_weights(self.operation, x, W, b, in_axis=1, groups=self.groups)
+        check_windows(self.operation, x, Window(W.shape[2:], self.stride, self.pad, self.dilation))
+        kernel = getattr(kernels.for_array(x), self.kernel)
+        return kernel(x, W, b, self.stride, self.pad, self.dilation, self.groups)
 
     def backward(self, gy: Variable) -> Any:
         x, W, b = self.inputs
@@ -286,6 +291,29 @@ def conv2d(
     variable([[[[16.]]]])
     """
     return Conv2d(stride, pad, dilation, groups)(x, W, b)
+
+
+class Conv2dReLU(Conv2d):
+    operation = kernel = "conv2d_relu"
+
+    def backward(self, gy: Variable) -> Any:
+        y = self.outputs[0]()  # positive where relu's x is
+        return super().backward(ReLUGrad(y.data)(gy))
+
+
+def conv2d_relu(
+    x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0, dilation: Any = 1, groups: int = 1
+) -> Variable:
+    """y = max(conv2d(x, W, b), 0) in one operation, which writes y once and keeps nothing else.
+
+    Arguments, shapes and errors are those of `conv2d`. Taken one after the other, `relu(conv2d(x, W, b))` gives the
+    same, and has the convolution's own result to look at.
+
+    >>> conv2d_relu(np.arange(9.0).reshape(1, 1, 3, 3), np.ones((1, 1, 2, 2)), np.array([-15.0]))
+    variable([[[[0. 0.]
+                [5. 9.]]]])
+    """
+    return Conv2dReLU(stride, pad, dilation, groups)(x, W, b)
 
 
 def conv2d_simple(x: Any, W: Any, b: Any = None, stride: Any = 1, pad: Any = 0) -> Variable:

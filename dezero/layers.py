@@ -282,19 +282,42 @@ class Conv2d(_Convolution):
         nobias: leave out b.
         dtype: of W and b, float32 by default.
         in_channels: C; None to learn it from x at the first call, which makes W.
+        activation: what is applied to the result, a function or a layer; None for nothing. `F.relu` is computed in one
+            operation with the convolution, `functions.conv2d_relu`.
 
-    W (out_channels, C, KH, KW) is drawn from N(0, 1 / (C * KH * KW)); b (out_channels,) starts at 0.
+    W (out_channels, C, KH, KW) is drawn from N(0, 1 / (C * KH * KW)); b (out_channels,) starts at 0. Raises TypeError
+    when `activation` cannot be called.
 
-    >>> conv = Conv2d(8, kernel_size=3, pad=1)
+    >>> conv = Conv2d(8, kernel_size=3, pad=1, activation=F.relu)
     >>> conv(np.zeros((1, 3, 28, 28), np.float32)).shape, conv.W.shape
     ((1, 8, 28, 28), (8, 3, 3, 3))
     """
+
+    def __init__(
+        self,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        pad: Any = 0,
+        nobias: bool = False,
+        dtype: Any = np.float32,
+        in_channels: int | None = None,
+        activation: Any = None,
+    ) -> None:
+        if activation is not None and not callable(activation):
+            raise TypeError(f"Conv2d: activation must be a function or a layer, such as F.relu, got {activation!r:.60}")
+        super().__init__(out_channels, kernel_size, stride, pad, nobias, dtype, in_channels)
+        self.activation = activation
 
     def _W_channels(self) -> tuple[Any, Any]:
         return self.out_channels, self.in_channels
 
     def forward(self, x: Any) -> Variable:
-        return F.conv2d(self._prepare(x), self.W, self.b, self.stride, self.pad)
+        x = self._prepare(x)
+        if self.activation is F.relu:
+            return F.conv2d_relu(x, self.W, self.b, self.stride, self.pad)
+        y = F.conv2d(x, self.W, self.b, self.stride, self.pad)
+        return y if self.activation is None else self.activation(y)
 
     def _check_input(self, name: str, x: Any) -> None:
         check_windows(name, x, Window.check(name, self.kernel_size, self.stride, self.pad))

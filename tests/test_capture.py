@@ -28,10 +28,12 @@ def _cublas(request, monkeypatch):
 class Net(Model):
     """Everything that changes from step to step: dropout, running statistics, an optimizer's state."""
 
-    def __init__(self, products=True):
+    def __init__(self, products=True, activation=None):
         super().__init__()
         self.norm, self.scale = L.BatchNorm(), Parameter(np.full(3, 0.5, np.float32))
-        self.conv, self.linear = (L.Conv2d(3, 3, pad=1), L.Linear(3)) if products else (None, None)
+        self.conv, self.linear = (
+            (L.Conv2d(3, 3, pad=1, activation=activation), L.Linear(3)) if products else (None, None)
+        )
 
     def forward(self, x):
         if self.conv is not None:
@@ -48,9 +50,9 @@ def batches(gpu, count, size=4):
         yield gpu.to(x), gpu.to(t)
 
 
-def make(optimizer=None, products=True):
+def make(optimizer=None, products=True, activation=None):
     np.random.seed(0)
-    model = Net(products)
+    model = Net(products, activation)
     model.to_gpu()
     optimizer = (optimizer or (lambda: optimizers.MomentumSGD(0.1)))().setup(model)
 
@@ -107,6 +109,11 @@ def test_a_hundred_captured_steps_are_a_hundred_eager_ones(gpu, rule, change):
         pytest.skip("it has no rate")
     details = {"optimizer": RULES[rule], "change": change}
     assert run(gpu, True, 100, **details) == run(gpu, False, 100, **details)
+
+
+@pytest.mark.parametrize("activation", [F.relu, F.sigmoid])
+def test_a_convolution_with_an_activation_too(gpu, activation):
+    assert run(gpu, True, 100, activation=activation) == run(gpu, False, 100, activation=activation)
 
 
 def test_without_products_too(gpu):

@@ -65,7 +65,8 @@ LARGE = {  # planned, and not computed here
     "gigabytes": ((512, 64, 224, 224), 64, (3, 3), ONE, ONE, ONE, 1),
     "more than is counted in 31 bits": ((512, 128, 224, 224), 64, (3, 3), ONE, ONE, ONE, 1),
 }
-KINDS = ["conv2d", "deconv2d", "conv2d_grad_w"]
+KINDS = ["conv2d", "deconv2d", "conv2d_relu", "conv2d_grad_w"]
+WITH_BIAS = KINDS[:3]
 TOLERANCE = {"float16": 4e-3, "bfloat16": 3e-2, "float32": 2e-6, "float64": 1e-13}
 
 
@@ -75,10 +76,10 @@ def shapes(image, OC, kernel, stride, pad, dilation, groups):
 
 
 def call(kind, case, dtype="float64"):
-    """The kernel's arguments, arrays first; the third array of conv2d and deconv2d is a bias."""
+    """The kernel's arguments, arrays first; the third array of those WITH_BIAS is one."""
     image, OC, kernel, stride, pad, dilation, groups = case
     x, W, y = (np.random.default_rng(i).standard_normal(shape) for i, shape in enumerate(shapes(*case)))
-    if kind == "conv2d":
+    if kind in ("conv2d", "conv2d_relu"):
         arrays, rest = (x, W, np.linspace(-1, 1, OC)), (stride, pad, dilation, groups)
     elif kind == "deconv2d":
         arrays, rest = (y, W, np.linspace(-1, 1, image[1])), (stride, pad, image[2:], dilation, groups)
@@ -172,7 +173,7 @@ def dense_strides(shape, last):
 
 
 class Graph:
-    """cudnn.pygraph with one node of convolution. Its methods must be called in the library's order."""
+    """cudnn.pygraph with a convolution, and perhaps its bias. Its methods must be called in the library's order."""
 
     ORDER = (
         "validate",
@@ -190,6 +191,7 @@ class Graph:
         assert intermediate_data_type is compute_data_type
         library.use(handle)
         self.io_data_type, self.inputs, self.node, self.done = io_data_type, [], None, 0
+        self.virtual = None  # what comes out of the convolution, where a bias is added to it
         self.barred, self.limit = set(), math.inf
         library.graphs.append(self)
 
@@ -205,6 +207,13 @@ class Graph:
 
     def conv_wgrad(self, *, image, loss, padding, stride, dilation):
         return self._convolve("conv2d_grad_w", [image, loss], padding, stride, dilation)
+
+    def bias(self, *, input, bias):
+        assert self.virtual is None
+        assert input is self.y
+        assert bias is self.inputs[2]
+        self.virtual, self.y = self.y, Tensor("Y")
+        return self.y
 
     def _convolve(self, kind, operands, *numbers):
         assert self.node is None
@@ -222,15 +231,19 @@ class Graph:
         self._step("validate")
         tensors = [*self.inputs, self.y]
         assert self.y.output
-        assert len({t.uid for t in tensors} - {None}) == 3
+        assert len({t.uid for t in tensors} - {None}) == len(tensors)
         for t in tensors:
             assert None not in (t.dim, t.stride), f"{t.name}: the library would have to guess"
             assert t.stride in (dense_strides(t.dim, False), dense_strides(t.dim, True))
             assert t.data_type is self.io_data_type
             if min(t.dim) < 1:
                 raise ValueError("dimensions must be positive")
+        if self.virtual:
+            assert (self.virtual.output, self.virtual.data_type) == (False, None)  # then it is the intermediate type
+            assert (self.virtual.dim, self.virtual.stride) == (self.y.dim, self.y.stride)
+            assert self.inputs[2].dim == [1, self.y.dim[1], 1, 1]
         kind, pad, stride, dilation = self.node
-        a, b, y = (tuple(t.dim) for t in tensors)
+        a, b, y = (tuple(t.dim) for t in (*self.inputs[:2], self.y))
         x, W, y = {"conv2d": (a, b, y), "deconv2d": (y, b, a), "conv2d_grad_w": (a, y, b)}[kind]
         self.groups, rest = divmod(x[1], W[1])
         if rest or W[0] % self.groups:
@@ -246,6 +259,8 @@ class Graph:
         assert modes == [Mode.A, Mode.FALLBACK]
         if self.io_data_type in self.library.unsupported:
             raise NotSupportedError("No valid engine configs")
+        if self.virtual and (self.library.no_fusion or self.node[0] != "conv2d"):
+            raise NotSupportedError("No valid engine configs for Conv_Bias")
         if self.library.broken:
             raise self.library.broken
 
@@ -285,10 +300,10 @@ class Graph:
             self._view(workspace, (self.workspace,), np.uint8)[...] = 0xFF
         kind, pad, stride, dilation = self.node
         assert sorted(pointers) == sorted(t.uid for t in (*self.inputs, self.y))
-        a, b, y = (self._array(t, pointers[t.uid]) for t in (*self.inputs, self.y))
-        a, b = (t.astype(NUMPY[self.compute]) for t in (a, b))
+        *operands, y = (self._array(t, pointers[t.uid]) for t in (*self.inputs, self.y))
+        a, b, *bias = (t.astype(NUMPY[self.compute]) for t in operands)
         if kind == "conv2d":
-            y[...] = reference.conv2d(a, b, None, stride, pad, dilation, self.groups)
+            y[...] = reference.conv2d(a, b, bias[0].ravel() if bias else None, stride, pad, dilation, self.groups)
         elif kind == "deconv2d":
             y[...] = reference.deconv2d(a, b, None, stride, pad, y.shape[2:], dilation, self.groups)
         else:
@@ -327,6 +342,7 @@ class StandIn(types.ModuleType):
         self.cupy = cupy
         self.graphs, self.executed, self.handles = [], [], []
         self.engines, self.unsupported, self.broken, self.fails = ENGINES, set(), None, False
+        self.no_fusion = False  # no plan has a bias
         self.version, self.no_device = 92800, None
 
     def backend_version(self):
@@ -509,7 +525,7 @@ def test_a_gradient_of_ones_that_lie_in_one_place(either, kind):
 
 
 def test_without_a_bias(either):
-    for kind in KINDS[:2]:
+    for kind in WITH_BIAS:
         (a, b, _), rest = small(kind)
         y = run(either, kind, (a, b, None), rest)
         check_close(y.get(), expected(kind, (a, b, None), rest), "float32", terms=5)
@@ -521,7 +537,7 @@ def test_channels_last_is_read_where_it_lies(cupy, cudnn):
     x = channels_last(cupy, x)
     ours.conv2d(x, W, b, *rest)
     graph = cudnn.graphs[0]
-    assert [t.stride for t in graph.inputs] == [dense_strides(x.shape, True), dense_strides(W.shape, False)]
+    assert [t.stride for t in graph.inputs[:2]] == [dense_strides(x.shape, True), dense_strides(W.shape, False)]
     assert graph.y.stride == dense_strides(graph.y.dim, False)
 
 
@@ -553,6 +569,85 @@ def test_large_products_in_float32_are_those_of_float32(either, kind, monkeypatc
 
 
 # ----------------------------------------------------------------------------------------------------------------------
+# Bias and relu
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", WITH_BIAS)
+def test_a_bias_is_in_the_graph_of_a_convolution(cupy, cudnn, kind):
+    run(cupy, kind, *small(kind))
+    (graph,) = cudnn.graphs
+    assert (graph.virtual is not None) == (kind != "deconv2d")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("name", CASES)
+def test_where_no_plan_has_a_bias_it_is_added(cupy, cudnn, name, dtype):
+    cudnn.no_fusion = True
+    for kind in WITH_BIAS:
+        arrays, rest = call(kind, CASES[name], dtype)
+        y = run(cupy, kind, arrays, rest)
+        assert y.dtype == dtype
+        check_close(y.get(), expected(kind, arrays, rest), dtype, terms=math.sqrt(arrays[1][0].size))
+    graphs, executed = len(cudnn.graphs), len(cudnn.executed)
+    run(cupy, "conv2d", *call("conv2d", CASES[name], dtype))
+    assert (len(cudnn.graphs), len(cudnn.executed)) == (graphs, executed + 1)  # both answers are remembered
+
+
+@pytest.mark.parametrize("kind", WITH_BIAS)
+def test_a_bias_may_lie_anywhere(either, kind):
+    (x, W, b), rest = small(kind)
+    x, W, b = map(either.asarray, (x, W, b))
+    wide = either.zeros(2 * len(b) + 1, "float32")
+    wide[1::2] = b
+    late = either.zeros(len(b) + 1, "float32")
+    late[1:] = b
+    y = getattr(ours, kind)(x, W, b, *rest)
+    for other in (wide[1::2], late[1:], either.ascontiguousarray(b[::-1])[::-1]):
+        before = other.get()
+        assert (getattr(ours, kind)(x, W, other, *rest).get() == y.get()).all()
+        assert (other.get() == before).all()
+
+
+def test_a_bias_of_another_dtype_is_no_part_of_the_graph(cupy, cudnn):
+    (x, W, b), rest = small()
+    y = run(cupy, "conv2d", (x, W, b.astype("float16")), rest)
+    check_close(y.get(), expected("conv2d", (x, W, b.astype("float16")), rest), "float32", terms=5)
+    assert [graph.virtual for graph in cudnn.graphs] == [None]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_a_relu_is_to_the_bit_that_of_the_convolution_and_lets_nan_through(cupy, cudnn, dtype, fused, has_bias):
+    cudnn.no_fusion = not fused
+    (x, W, b), rest = small("conv2d_relu", dtype)
+    x[0, 0, 0, 0], x[1, 1, 6, 7], x[1, 1, 0, 0] = np.nan, np.inf, -np.inf
+    with np.errstate(invalid="ignore"):
+        plain, rectified = (
+            run(cupy, kind, (x, W, b if has_bias else None), rest).get() for kind in ("conv2d", "conv2d_relu")
+        )
+    wanted = reference.relu(plain)
+    assert np.isnan(wanted).any()
+    assert (wanted == 0).any()
+    np.testing.assert_array_equal(rectified, wanted)
+
+
+@pytest.mark.parametrize(
+    ("fused", "has_bias", "launches"),
+    [(True, True, ["relu"]), (False, True, ["bias_relu"]), (True, False, ["relu"]), (False, False, ["relu"])],
+)
+def test_behind_the_convolution_there_is_one_launch(cupy, cudnn, fused, has_bias, launches):
+    cudnn.no_fusion = not fused
+    (x, W, b), rest = small("conv2d_relu")
+    launched = importlib.import_module("simulated_gpu").machine_of(cupy).launched
+    launched.clear()
+    run(cupy, "conv2d_relu", (x, W, b if has_bias else None), rest)
+    assert list(launched) == [f"dezero_{name}" for name in launches]
+    assert len(cudnn.executed) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 # Plans are kept
 # ----------------------------------------------------------------------------------------------------------------------
 
@@ -561,14 +656,15 @@ def test_a_plan_is_made_once(cupy, cudnn):
     for kind in KINDS:
         for _ in range(3):
             run(cupy, kind, *small(kind))
-    assert len(cudnn.graphs) == 3
-    assert len(cudnn.executed) == 9
+    assert len(cudnn.graphs) == 3  # a relu has none of its own
+    assert len(cudnn.executed) == 12
 
 
 def test_all_that_a_plan_depends_on_has_a_plan_of_its_own(cupy, cudnn, monkeypatch):
     x, W = cupy.zeros((2, 4, 8, 8), "float32"), cupy.zeros((4, 4, 3, 3), "float32")
     calls = [
         lambda: ours.conv2d(x, W, None, ONE, ONE, ONE, 1),
+        lambda: ours.conv2d(x, W, W[:, 0, 0, 0], ONE, ONE, ONE, 1),
         lambda: ours.conv2d(x, W, None, TWO, ONE, ONE, 1),
         lambda: ours.conv2d(x, W, None, (2, 1), ONE, ONE, 1),
         lambda: ours.conv2d(x, W, None, (1, 2), ONE, ONE, 1),
@@ -670,7 +766,12 @@ def test_a_refusal_is_remembered(cupy, cudnn, kind):
     cudnn.unsupported = {DataType.HALF}
     for _ in range(3):
         assert run(cupy, kind, *small(kind, "float16")) is None
-    assert len(cudnn.graphs) == 1
+    assert [graph.virtual is not None for graph in cudnn.graphs] == {
+        "conv2d": [True, False],
+        "conv2d_relu": [True, False],
+        "deconv2d": [False],
+        "conv2d_grad_w": [False],
+    }[kind]
     assert run(cupy, kind, *small(kind, "float32")) is not None
 
 
@@ -706,13 +807,11 @@ def test_what_the_library_is_not_asked(cupy, cudnn, monkeypatch):
 
 def test_an_error_where_a_plan_is_sought_is_told_once(cupy, cudnn):
     cudnn.broken = RuntimeError("CUDNN_STATUS_INTERNAL_ERROR")
-    with pytest.warns(
-        RuntimeWarning, match="finds no plan for a convolution, which im2col and cuBLAS .*INTERNAL_ERROR"
-    ):
+    with pytest.warns(RuntimeWarning, match="finds no plan for a convolution, which another way .*INTERNAL_ERROR"):
         assert run(cupy, "conv2d", *small()) is None
     assert run(cupy, "conv2d", *small()) is None
     assert run(cupy, "deconv2d", *small("deconv2d")) is None
-    assert len(cudnn.graphs) == 2
+    assert len(cudnn.graphs) == 3
 
 
 def test_a_plan_that_fails_is_told_once_and_not_tried_again(cupy, cudnn):
@@ -724,7 +823,7 @@ def test_a_plan_that_fails_is_told_once_and_not_tried_again(cupy, cudnn):
     cudnn.fails = False
     assert run(cupy, "conv2d", *small()) is None
     assert run(cupy, "conv2d_grad_w", *small("conv2d_grad_w")) is not None
-    assert len(cudnn.executed) == 4
+    assert len(cudnn.executed) == 5  # with the bias, and without it
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -1016,9 +1115,10 @@ def cases_of(kind, case, dtype):
     _, _, _, stride, pad, dilation, _ = case
     first, second, result = {"fprop": (a, b, y), "dgrad": (y, b, a), "wgrad": (a, y, b)}[kind]
     tf32 = [False, True] if dtype.name == "float32" else [False]
-    for first_is_last, second_is_last, allowed, ordered in itertools.product(BOTH, BOTH, tf32, BOTH):
+    biases = BOTH if kind == "fprop" else [False]
+    for first_is_last, second_is_last, allowed, ordered, biased in itertools.product(BOTH, BOTH, tf32, BOTH, biases):
         arrays = first, second, result, first_is_last, second_is_last, dtype
-        yield ours._Case(kind, *arrays, stride, pad, dilation, allowed, ordered, True, 0)
+        yield ours._Case(kind, *arrays, stride, pad, dilation, allowed, ordered, True, 0, biased)
 
 
 BOTH = (False, True)
@@ -1079,6 +1179,7 @@ def test_the_real_library_plans_the_table(device, tmp_path):
     without = {"bfloat16"} if device in NO_BFLOAT16 else set()
     assert not [line for dtype, _, line in refused if dtype not in without]
     assert all(known for _, known, _ in refused)  # by the error that is a refusal, of which nobody is warned
-    count = 3 * (len(CASES) + len(LARGE) - 1)  # of the largest, not all arrays are small enough
+    # A convolution with a bias and without, and its gradients; of the largest, not all arrays are small enough.
+    count = 4 * (len(CASES) + len(LARGE) - 1)
     for dtype, plans in found.items():
         assert plans >= (0 if dtype in without else 16 * count if dtype == "float32" else 8 * count), dtype

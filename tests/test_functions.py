@@ -23,7 +23,7 @@ PRIMITIVES = [
     "Sin", "Cos", "Tanh", "Exp", "Log", "Reshape", "Transpose", "GetItem", "GetItemGrad", "Sum", "SumTo",
     "BroadcastTo", "MatMul", "Linear", "Sigmoid", "ReLU", "Softmax", "LogSoftmax", "LeakyReLU",
     "MeanSquaredError", "SoftmaxCrossEntropy", "BatchNorm", "Max", "Min", "Clip", "Add", "Mul", "Neg", "Sub",
-    "Div", "Pow", "Conv2d", "Deconv2d", "Conv2DGradW", "Pooling", "Pooling2DGrad", "Pooling2DWithIndexes",
+    "Div", "Pow", "Conv2d", "Conv2dReLU", "Deconv2d", "Conv2DGradW", "Pooling", "Pooling2DGrad", "Pooling2DWithIndexes",
     "AveragePooling", "Im2col", "Col2im",
 ]  # fmt: skip
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dezero import functions as F
-from dezero import kernels
+from dezero import functions_conv, kernels
 from dezero.core import Function, Variable
 from dezero.functions_conv import AveragePooling, Conv2d, Conv2DGradW, Deconv2d, Pooling, pair
 from dezero.testing import check_grads
@@ -384,6 +384,75 @@ def test_a_curved_network_to_the_third_order():
     check_grads(network, x, W, b, V, order=3, rtol=1e-4, atol=1e-6)
 
 
+def test_a_curved_network_of_rectified_convolutions_to_the_third_order():
+    x, (W, b), V = numbers(1, 2, 5, 5), weights(3, 2, 3), numbers(2, 3, 2, 2, seed=3)
+    assert min(np.abs(F.conv2d(x, W, b, pad=1).data).min(), 0.01) == 0.01  # no kink is near
+
+    def network(x, W, b, V):
+        return F.conv2d(F.conv2d_relu(x, W, b, pad=1), V) ** 3
+
+    check_grads(network, x, W, b, V, order=3, rtol=1e-4, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# A convolution and its relu in one node
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def everything(f, leaves):
+    """The value, gradients, and the gradients of a curve of those: what f gives at orders 0, 1 and 2."""
+    leaves = [Variable(x) for x in leaves]
+    y = f(*leaves)
+    F.sum(y * y * y).backward(create_graph=True)
+    first = [x.grad for x in leaves]
+    for x in leaves:
+        x.cleargrad()
+    F.sum(F.sum(first[0] ** 2) + F.sum(first[1] ** 2) + F.sum(first[2] ** 2)).backward()
+    return [v.data for v in (y, *first, *(x.grad for x in leaves))]
+
+
+@every_case
+@pytest.mark.parametrize("backend", list(kernels.BACKENDS))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_conv2d_relu_is_to_the_bit_relu_of_conv2d_at_every_order(case, backend, dtype):
+    leaves = [x.astype(dtype) for x in case.leaves()]
+    with kernels.using_kernels(backend):
+        together = everything(lambda *v: F.conv2d_relu(*v, **case.steps), leaves)
+        apart = everything(lambda *v: F.relu(F.conv2d(*v, **case.steps)), leaves)
+    for found, wanted in zip(together, apart, strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_conv2d_relu_is_one_node_and_works_out_only_what_is_asked_for(monkeypatch):
+    x, W, b = numbers(2, 3, 5, 5), Variable(numbers(4, 3, 3, 3, seed=1)), Variable(numbers(4, seed=2))
+    y = F.conv2d_relu(x, W, b)
+    assert (type(y.creator).__name__, y.creator.operation) == ("Conv2dReLU", "conv2d_relu")
+    assert [v.creator for v in y.creator.inputs] == [None] * 3
+    monkeypatch.setattr(functions_conv, "deconv2d", None)  # the gradient of x, which is a constant
+    y.backward()
+    np.testing.assert_array_equal(b.grad.data, (y.data > 0).sum(axis=(0, 2, 3)))
+
+
+def test_conv2d_relu_at_zero_and_at_nan():
+    x = Variable(np.array([-1.0, 0.0, 1.0, np.nan]).reshape(1, 1, 1, 4))
+    y = F.conv2d_relu(x, np.ones((1, 1, 1, 1)))
+    y.backward()
+    np.testing.assert_array_equal(y.data.ravel(), [0, 0, 1, np.nan])
+    np.testing.assert_array_equal(x.grad.data.ravel(), [0, 0, 1, 0])
+
+
+def test_a_subclass_of_conv2d_is_a_convolution_and_speaks_with_its_own_name():
+    class Shifted(Conv2d):
+        def forward(self, x, W, b):
+            return super().forward(x, W, b) + 1
+
+    x, W = numbers(1, 2, 4, 4), numbers(3, 2, 3, 3, seed=1)
+    np.testing.assert_array_equal(Shifted()(x, W, None).data, F.conv2d(x, W).data + 1)
+    with pytest.raises(ValueError, match="shifted: W takes 1 channels but x has 2"):
+        Shifted()(x, W[:, :1], None)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # PyTorch
 # ----------------------------------------------------------------------------------------------------------------------
@@ -458,6 +527,7 @@ def test_pooling_against_torch(name, shape, kernel, stride, pad):
 FAMILY = {
     "conv2d": (lambda x, W, b: F.conv2d(x, W, b, 2, 1), ((2, 3, 5, 5), (4, 3, 3, 3), (4,))),
     "conv2d_simple": (lambda x, W, b: F.conv2d_simple(x, W, b, 2, 1), ((2, 3, 5, 5), (4, 3, 3, 3), (4,))),
+    "conv2d_relu": (lambda x, W, b: F.conv2d_relu(x, W, b, 2, 1), ((2, 3, 5, 5), (4, 3, 3, 3), (4,))),
     "conv2d no bias": (lambda x, W: F.conv2d(x, W), ((2, 3, 5, 5), (4, 3, 3, 3))),
     "deconv2d": (lambda x, W, b: F.deconv2d(x, W, b, 2, 1), ((2, 3, 4, 4), (3, 4, 3, 3), (4,))),
     "conv2d grouped, dilated": (lambda x, W, b: F.conv2d(x, W, b, 2, 2, 2, 2), ((2, 4, 5, 6), (6, 2, 3, 2), (6,))),

@@ -144,7 +144,7 @@ def test_into_how_many_pieces_a_channel_is_cut_does_not_matter(gpu, name, piece,
     check(gpu, name, "float64", [as_made], cases=cases)
 
 
-@pytest.mark.parametrize("name", ["conv2d", "deconv2d", "conv2d_grad_w"])
+@pytest.mark.parametrize("name", ["conv2d", "conv2d_relu", "deconv2d", "conv2d_grad_w"])
 @pytest.mark.parametrize("workspace", [1, 6000, 20000])
 def test_into_how_many_parts_a_batch_is_cut_does_not_matter(gpu, name, workspace, monkeypatch):
     monkeypatch.setattr(conv, "WORKSPACE", workspace)
@@ -175,6 +175,7 @@ def random_cases(seed):
     b = rng.standard_normal(groups * OC) if seed % 2 else None
     y = reference.conv2d(x, W, b, stride, pad, dilation, groups)
     yield "conv2d", (x, W, b, stride, pad, dilation, groups)
+    yield "conv2d_relu", (x, W, b, stride, pad, dilation, groups)
     c = rng.standard_normal(groups * C) if seed % 2 else None
     yield "deconv2d", (y, W, c, stride, pad, image, dilation, groups)
     yield "conv2d_grad_w", (x, y, kernel, stride, pad, dilation, groups)
@@ -201,6 +202,46 @@ def test_windows_of_all_kinds(gpu, seeds):
                 check(gpu, name, "float64", [as_made], cases=[args])
             except AssertionError as error:
                 raise AssertionError(f"seed {seed}, {[x.shape if is_leaf(x) else x for x in args]}: {error}") from error
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_conv2d_relu_is_to_the_bit_the_relu_of_conv2d(gpu, dtype, groups):
+    arrays = numbers(3, 4, 7, 8), numbers(6, 4 // groups, 3, 2, seed=1), numbers(6, seed=2)
+    x, W, b = (a.astype(dtype) for a in arrays)
+    x[0, 0, 2, 2] = np.nan  # which relu lets through
+    x, W, b = gpu.to((x, W, b))
+    backend = kernels.for_array(x)
+    for bias in (b, None):
+        args = x, W, bias, ONE, ONE, ONE, groups
+        wanted = gpu.back(backend.relu(backend.conv2d(*args)))
+        assert np.isnan(wanted).any()
+        assert (wanted == 0).any()
+        np.testing.assert_array_equal(gpu.back(backend.conv2d_relu(*args)), wanted)
+
+
+def test_conv2d_relu_launches_no_more_than_conv2d(simulated):
+    from simulated_gpu import machine_of
+
+    x, W, b = simulated.to((numbers(3, 4, 7, 8), numbers(6, 4, 3, 2, seed=1), numbers(6, seed=2)))
+    launched, found = machine_of(simulated.cupy).launched, []
+    for name in ("conv2d", "conv2d_relu"):
+        launched.clear()
+        getattr(kernels.for_array(x), name)(x, W, b, ONE, ONE, ONE, 1)
+        found.append(list(launched))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("dtype", [*launch.FLOATING, "int32", "uint8"])
+def test_a_bias_and_a_relu_are_one_launch_in_place(gpu, dtype):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    y, b = (np.abs(numbers(*shape) * 3).astype(dtype) - np.array(1, dtype) for shape in [(2, 3, 4, 5), (3,)])
+    for bias in (b, None):
+        z, c = gpu.to(y), None if bias is None else gpu.to(bias)
+        assert elementwise.add_and_rectify(z, c) is z
+        wanted = np.maximum(y if bias is None else y + bias[:, None, None], np.array(0, dtype))
+        np.testing.assert_array_equal(gpu.back(z), wanted)
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -259,7 +300,9 @@ def test_an_infinite_gradient_goes_to_its_pixel_alone(gpu):
 
 @pytest.mark.parametrize("dtype", [np.int64, np.int32, np.int8, np.uint8])
 @pytest.mark.parametrize(
-    "name", ["relu", "relu_grad", "channel_sum", "tanh", "max_pool", "average_pool", "im2col", "conv2d", "col2im"]
+    "name",
+    ["relu", "relu_grad", "channel_sum", "tanh", "max_pool", "average_pool", "im2col", "conv2d", "conv2d_relu"]
+    + ["col2im"],
 )
 def test_a_kernel_takes_integers_where_its_function_does(gpu, name, dtype):
     for case in CASES[name]:
@@ -476,6 +519,7 @@ def test_results_lie_in_c_order(gpu):
     backend = kernels.for_array(gpu.to(np.zeros(1)))
     for name in (
         "conv2d",
+        "conv2d_relu",
         "deconv2d",
         "conv2d_grad_w",
         "max_pool",

@@ -178,6 +178,7 @@ CASES = {
         (numbers(1, 2, 2, 2, 5, 5), (7, 7), ONE, NONE, PAIR),
     ],
     "conv2d": [*convolutions(lambda x, W, b, y, *rest: (x, W, b, *rest))],
+    "conv2d_relu": [*convolutions(lambda x, W, b, y, *rest: (x, W, b, *rest))],
     "deconv2d": [
         *convolutions(
             lambda x, W, b, y, s, p, d, g: (y, W, numbers(4) if b is not None else b, s, p, x.shape[2:], d, g),
@@ -408,7 +409,9 @@ def test_an_update_takes_a_gradient_of_another_dtype_and_keeps_its_own(backend, 
             np.testing.assert_allclose(y, z, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["relu", "relu_grad", "channel_sum", "tanh", "max_pool", "average_pool", "im2col"])
+@pytest.mark.parametrize(
+    "name", ["relu", "relu_grad", "channel_sum", "tanh", "max_pool", "average_pool", "im2col", "conv2d_relu"]
+)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_kernel_takes_integers_where_its_function_does(backend, name):
     case = next(args for args in CASES[name] if args[0].ndim == 4)
@@ -433,6 +436,46 @@ def test_infinity_and_nan_come_out_where_the_reference_has_them(backend, name, s
         found, wanted = (run(f, args) for f in (getattr(kernels.BACKENDS[backend], name), REFERENCE[name]))
         for y, z in zip(found, wanted, strict=True):
             np.testing.assert_allclose(y, z, rtol=1e-10, atol=1e-12)
+
+
+# An image of a size, OC, KH = KW, groups; float32 or 64: by way of Winograd, few channels, small arrays, and the rest.
+RECTIFIED = [
+    ((2, 3, 6, 7), 4, 3, 1),
+    ((4, 32, 12, 12), 32, 3, 1),
+    ((3, 16, 20, 20), 24, 3, 1),
+    ((3, 16, 20, 20), 24, 5, 2),
+    ((3, 16, 30, 30), 16, 3, 16),
+    ((3, 16, 40, 40), 2, 3, 1),
+    ((5, 4, 30, 30), 6, 1, 2),
+]
+
+
+@pytest.mark.parametrize(("image", "OC", "kernel", "groups"), RECTIFIED)
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
+def test_conv2d_relu_is_to_the_bit_the_relu_of_conv2d_in_its_memory(backend, dtype, image, OC, kernel, groups):
+    backend = kernels.BACKENDS[backend]
+    x, W = numbers(*image).astype(dtype), numbers(OC, image[1] // groups, kernel, kernel, seed=1).astype(dtype)
+    b = numbers(OC, seed=2).astype(dtype)
+    b[0] = np.nan  # which relu lets through
+    rest = x, W, b, ONE, ONE, ONE, groups
+    y, plain = backend.conv2d_relu(*rest), backend.conv2d(*rest)
+    assert np.isnan(y[:, 0]).all()
+    assert 0 < (y == 0).mean() < 1
+    np.testing.assert_array_equal(y, backend.relu(plain))
+    assert (y.dtype, y.strides) == (plain.dtype, plain.strides)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_conv2d_relu_needs_no_array_beside_that_of_conv2d(backend, monkeypatch):
+    backend = kernels.BACKENDS[backend]
+    x, W, b = (a.astype(np.float32) for a in (numbers(3, 16, 20, 20), numbers(24, 16, 3, 3, seed=1), numbers(24)))
+    seen = []
+    for room in (kernels.blocked.conv, sys.modules[backend.conv2d_relu.__module__]):
+        f = room.conv2d
+        monkeypatch.setattr(room, "conv2d", lambda *args, f=f: seen.append(f(*args)) or seen[-1])
+    y = backend.conv2d_relu(x, W, b, ONE, ONE, ONE, 1)
+    assert np.shares_memory(y, seen[-1])
 
 
 def far_from_zero():

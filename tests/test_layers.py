@@ -200,6 +200,50 @@ def test_bad_sizes_are_refused_with_the_layers_name(make, message):
         make()
 
 
+ACTIVATIONS = {"relu": F.relu, "sigmoid": F.sigmoid, "lambda": lambda y: y * 2 - 1, "layer": L.BatchNorm()}
+
+
+@pytest.mark.parametrize("backend", list(kernels.BACKENDS))
+@pytest.mark.parametrize("activation", ACTIVATIONS.values(), ids=ACTIVATIONS)
+def test_a_convolution_and_its_activation_are_both_one_after_the_other(activation, backend):
+    activation = copy.deepcopy(activation)
+    layer = L.Conv2d(4, 3, 2, 1, in_channels=3, activation=activation)
+    layer.b.data = randn(4)
+    x, found = Variable(randn(2, 3, 7, 6)), []
+    with kernels.using_kernels(backend):
+        for f in (layer, lambda x: activation(F.conv2d(x, layer.W, layer.b, 2, 1))):
+            x.cleargrad()
+            layer.cleargrads()
+            y = f(x)
+            (y * y).backward()
+            found.append([y.data, x.grad.data, layer.W.grad.data, layer.b.grad.data])
+    for together, apart in zip(*found, strict=True):
+        np.testing.assert_array_equal(together, apart)
+
+
+def test_relu_behind_a_convolution_is_computed_with_it_and_others_are_called():
+    x, kinds = randn(1, 2, 4, 4), []
+    for activation in (None, F.relu, F.sigmoid):
+        y = L.Conv2d(3, 3, activation=activation)(x)
+        kinds.append(type(y.creator).__name__)
+    assert kinds == ["Conv2d", "Conv2dReLU", "Sigmoid"]
+    assert L.Conv2d(3, 3, 1, 0, True, np.float64, 2, F.relu)(x.astype(np.float64)).dtype == np.float64
+
+
+def test_an_activation_that_is_a_layer_is_part_of_its_convolution():
+    layer = L.Conv2d(3, 3, in_channels=2, activation=L.BatchNorm())
+    layer(randn(1, 2, 4, 4))
+    assert names(layer)[:3] == ["W", "b", "activation/avg_mean"]
+
+
+@pytest.mark.parametrize("activation", ["relu", 1, np.zeros(3)])
+def test_an_activation_that_cannot_be_called_is_refused_before_anything_is_drawn(activation):
+    state = np.random.get_state()[1].copy()
+    with pytest.raises(TypeError, match=r"Conv2d: activation must be a function or a layer, such as F\.relu, got "):
+        L.Conv2d(3, 3, in_channels=2, activation=activation)
+    assert (np.random.get_state()[1] == state).all()
+
+
 def test_numpy_ints_are_sizes():
     assert L.Linear(np.int64(3), in_size=np.int64(2)).W.shape == (2, 3)
     assert L.Conv2d(np.int64(3), np.int64(2), in_channels=np.int64(1)).W.shape == (3, 1, 2, 2)

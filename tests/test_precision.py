@@ -96,7 +96,9 @@ def test_every_function_wants_one_of_three():
 
 
 def test_products_and_convolutions_are_computed_in_half():
-    assert names("half") == {"Linear", "MatMul", "Einsum", "Conv2d", "Deconv2d", "Conv2DGradW", "LSTMStep"}
+    assert names("half") == {
+        *("Linear", "MatMul", "Einsum", "Conv2d", "Conv2dReLU", "Deconv2d", "Conv2DGradW", "LSTMStep")
+    }
 
 
 def test_what_takes_either():
@@ -133,6 +135,7 @@ PRODUCTS = {
     "matmul": (F.matmul, (3, 4), (4, 2)),
     "linear": (F.linear, (3, 4), (4, 2), (2,)),
     "conv2d": (F.conv2d, (1, 2, 5, 5), (3, 2, 3, 3), (3,)),
+    "conv2d_relu": (F.conv2d_relu, (1, 2, 5, 5), (3, 2, 3, 3), (3,)),
     "deconv2d": (F.deconv2d, (1, 3, 5, 5), (3, 2, 3, 3), (2,)),
     "conv1d": (F.conv1d, (1, 2, 5), (3, 2, 3), (3,)),
     "einsum": (lambda x, W: F.einsum("ij,jk->ik", x, W), (3, 4), (4, 2)),

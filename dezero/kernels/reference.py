@@ -73,6 +73,11 @@ def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, grou
     return y.reshape(OC, N, OH, OW).transpose(1, 0, 2, 3)
 
 
+def conv2d_relu(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
+    """y = max(conv2d(x, W, b), 0)."""
+    return relu(conv2d(x, W, b, stride, pad, dilation, groups))
+
+
 def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dilation: Pair, groups: int) -> Any:
     """conv2d backward in x: x (N, C, H, W), W (C, OC / groups, KH, KW) -> (N, OC, *outsize).
 

@@ -209,6 +209,27 @@ def conv2d_samples(dilated, grouped):
             yield on(numbers(*shape), W, b, stride=stride, pad=pad, dilation=dilation, groups=groups)
 
 
+def conv2d_relu_samples():
+    """The same with other biases: each channel's results lie on both sides of zero, and none near it."""
+    for sample in conv2d_samples(dilated=True, grouped=True):
+        x, W, *rest = sample.args
+        y = conv2d(x, W, None, *rest[1:], **sample.options)
+        b = np.array([-middle_of_a_gap(y[:, o].ravel()) for o in range(len(W))])
+        yield on(x, W, b, *rest[1:], **sample.options)
+    yield on(IMAGE, KERNEL)
+
+
+def middle_of_a_gap(values):
+    """A number that lies far from all of the values, and between them where they are several."""
+    values = np.sort(values)
+    if values.size < 2:
+        return values.sum() - 1
+    few = values.size // 4
+    values = values[few : values.size - few]
+    i = np.diff(values).argmax()
+    return (values[i] + values[i + 1]) / 2
+
+
 def deconv2d_samples():
     for shape, kernel, stride, pad in WINDOWS:
         x = numbers(shape[0], 3, *outsize(shape[2:], kernel, stride, pad))
@@ -359,6 +380,20 @@ ROWS = [
                 IMAGE,
                 KERNEL,
                 dilation=4,
+            ),
+        ],
+    ),
+    row(
+        "conv2d_relu",
+        lambda *args, **options: np.maximum(conv2d(*args, **options), 0),
+        *conv2d_relu_samples(),
+        torch=lambda t, *args, **options: t.relu(torch_conv2d(t, *args, **options)),
+        bad=[
+            *BAD_WEIGHTS,
+            refuses("dilation must be at least 1, got 0", IMAGE, KERNEL, dilation=0),
+            refuses("groups must be an int of at least 1, got 0", IMAGE, KERNEL, groups=0),
+            refuses(
+                "groups 2 does not divide the 3 channels of x (x (1, 3, 8, 8), W (4, 3, 3, 3))", IMAGE, KERNEL, groups=2
             ),
         ],
     ),

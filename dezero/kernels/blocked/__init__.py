@@ -17,7 +17,7 @@ reference.
 """
 
 from dezero.kernels.blocked.activation import relu, relu_grad, sigmoid, sigmoid_grad, tanh_grad
-from dezero.kernels.blocked.conv import conv2d, conv2d_grad_w, deconv2d
+from dezero.kernels.blocked.conv import conv2d, conv2d_grad_w, conv2d_relu, deconv2d
 from dezero.kernels.blocked.norm import (
     batch_norm,
     batch_norm_grad,
@@ -57,6 +57,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_grad_w",
+    "conv2d_relu",
     "copy",
     "deconv2d",
     "einsum",

@@ -27,11 +27,23 @@ def relu(x: Any) -> Any:
     y = memory.empty_like(x)
     if (views := flat(x, y)) is None:
         return reference.relu(x)
-    xs, ys = views
-    zeros, whole = _zeros(x.dtype), xs.size // BLOCK * BLOCK
-    np.maximum(xs[:whole].reshape(-1, BLOCK), zeros, out=ys[:whole].reshape(-1, BLOCK))
-    np.maximum(xs[whole:], zeros[: xs.size - whole], out=ys[whole:])
+    _maximum_with_zeros(*views)
     return y
+
+
+def relu_in_place(x: Any) -> Any:
+    """The same, in the memory of x: an array that nobody else has."""
+    views = flat(x) if is_wide(x) else None
+    if views is None:
+        return np.maximum(x, x.dtype.type(0), out=x)
+    _maximum_with_zeros(*views, *views)
+    return x
+
+
+def _maximum_with_zeros(x: Any, y: Any) -> None:
+    zeros, whole = _zeros(x.dtype), x.size // BLOCK * BLOCK
+    np.maximum(x[:whole].reshape(-1, BLOCK), zeros, out=y[:whole].reshape(-1, BLOCK))
+    np.maximum(x[whole:], zeros[: x.size - whole], out=y[whole:])
 
 
 def relu_grad(x: Any, gy: Any) -> Any:

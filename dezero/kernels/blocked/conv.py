@@ -17,6 +17,7 @@ import numpy as np
 
 from dezero.kernels import memory, reference, scratch
 from dezero.kernels.blocked import winograd
+from dezero.kernels.blocked.activation import relu_in_place
 from dezero.kernels.blocked.layout import channels_first, channels_last, conv_counts, is_ours
 from dezero.kernels.reference import Pair
 
@@ -104,6 +105,11 @@ def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, grou
         if b is not None:
             y[rows] += b  # while it is in the cache
     return channels_first(y.reshape(N, OH, OW, OC))
+
+
+def conv2d_relu(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
+    """As `reference.conv2d_relu`, in the memory of what `conv2d` gives."""
+    return relu_in_place(conv2d(x, W, b, stride, pad, dilation, groups))
 
 
 def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dilation: Pair, groups: int) -> Any:

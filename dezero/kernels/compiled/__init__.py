@@ -13,7 +13,7 @@ from dezero.kernels.blocked import (
     tanh,
 )
 from dezero.kernels.compiled import conv, product
-from dezero.kernels.compiled.conv import conv2d, conv2d_grad_w, deconv2d
+from dezero.kernels.compiled.conv import conv2d, conv2d_grad_w, conv2d_relu, deconv2d
 from dezero.kernels.compiled.elementwise import (
     adadelta,
     adagrad,
@@ -54,6 +54,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_grad_w",
+    "conv2d_relu",
     "copy",
     "deconv2d",
     "einsum",

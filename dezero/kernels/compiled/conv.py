@@ -28,6 +28,7 @@ import numpy as np
 from dezero.kernels import memory, reference, scratch
 from dezero.kernels.compiled import winograd
 from dezero.kernels.compiled.compile import compiled
+from dezero.kernels.compiled.elementwise import relu_in_place
 from dezero.kernels.compiled.layout import Images, channels_first, is_ours
 from dezero.kernels.compiled.product import multiply, pack, pack_vector, row_starts, row_table
 from dezero.kernels.compiled.simd import lanes
@@ -189,6 +190,11 @@ def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, grou
     if _is_for_numpy(x, kernels, plan, groups):
         return reference.conv2d(x, W, b, stride, pad, dilation, groups)
     return _convolve(x, kernels, b, plan, (OH, OW), groups)
+
+
+def conv2d_relu(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
+    """As `reference.conv2d_relu`, in the memory of what `conv2d` gives."""
+    return relu_in_place(conv2d(x, W, b, stride, pad, dilation, groups))
 
 
 def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dilation: Pair, groups: int) -> Any:

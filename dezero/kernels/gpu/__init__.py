@@ -9,7 +9,7 @@ What a value would have to be read for (is a label a class?) comes out as NaN.
 Results are in C order. Their sums are taken in float32 at least.
 """
 
-from dezero.kernels.gpu.conv import conv2d, conv2d_grad_w, deconv2d
+from dezero.kernels.gpu.conv import conv2d, conv2d_grad_w, conv2d_relu, deconv2d
 from dezero.kernels.gpu.dropout import dropout_mask
 from dezero.kernels.gpu.elementwise import relu, relu_grad, sigmoid, sigmoid_grad, tanh_grad
 from dezero.kernels.gpu.norm import (
@@ -42,6 +42,7 @@ __all__ = [
     "col2im",
     "conv2d",
     "conv2d_grad_w",
+    "conv2d_relu",
     "copy",
     "deconv2d",
     "dropout_mask",

@@ -2,7 +2,7 @@
 
 The windows of a large batch are more than the device should hold: so the batch goes in parts whose windows take up to
 WORKSPACE bytes. A product over a part gives (OC, n, OH, OW), with the channels outside, which `_swap` brings to
-(n, OC, OH, OW), the order of results, and adds the bias.
+(n, OC, OH, OW), the order of results, and adds the bias; a relu goes along with it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ WORKSPACE = 2**29  # bytes of windows at a time
 
 _SOURCE = Source(
     r"""
-// (F, S, P) -> (S, F, P), plus b (F,) where there is one.
-extern "C" __global__ void swap(const T* x, const T* b, T* y, I count, I F, I S, I P, I has_b)
+// (F, S, P) -> (S, F, P), plus b (F,) where there is one, and 0 for what is negative where there is a relu.
+extern "C" __global__ void swap(const T* x, const T* b, T* y, I count, I F, I S, I P, I has_b, I has_relu)
 {
     const I k = (I)blockIdx.x * blockDim.x + threadIdx.x;
     if (k >= count) return;
     const I p = k % P, f = k / P % F, s = k / P / F;
-    const T value = x[(f * S + s) * P + p];
-    y[k] = has_b ? (T)((A)value + (A)b[f]) : value;
+    T value = x[(f * S + s) * P + p];
+    if (has_b) value = (T)((A)value + (A)b[f]);
+    y[k] = has_relu && (A)value < (A)0 ? (T)(A)0 : value;
 }
 """,
     types=(*FLOATING, *INTEGERS),
@@ -39,8 +40,16 @@ extern "C" __global__ void swap(const T* x, const T* b, T* y, I count, I F, I S,
 def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
     """As `reference.conv2d`: (N, OC, OH, OW), in C order."""
     y = cudnn.conv2d(x, W, b, stride, pad, dilation, groups)
-    if y is not None:
-        return y
+    return _by_columns(x, W, b, stride, pad, dilation, groups, has_relu=False) if y is None else y
+
+
+def conv2d_relu(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
+    """As `reference.conv2d_relu`: (N, OC, OH, OW), in C order, and to the bit the relu of what `conv2d` gives."""
+    y = cudnn.conv2d_relu(x, W, b, stride, pad, dilation, groups)
+    return _by_columns(x, W, b, stride, pad, dilation, groups, has_relu=True) if y is None else y
+
+
+def _by_columns(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int, has_relu: bool) -> Any:
     (OC, C, KH, KW), b = W.shape, None if b is None else contiguous(b, x.dtype)  # the C of one group
     OH, OW = geometry(x.shape, (KH, KW), stride, pad, dilation)[6:8]
     y = _empty((len(x), OC, OH, OW), x.dtype)
@@ -48,7 +57,7 @@ def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, grou
     for part in _parts(x, groups * C * KH * KW * OH * OW):
         col = columns(x[part], (KH, KW), stride, pad, dilation)
         y_part = _product(W, col.reshape(groups, C * KH * KW, col.shape[1]))
-        _swap(y_part, b, y[part], OC, len(y[part]))
+        _swap(y_part, b, y[part], OC, len(y[part]), has_relu)
     return y
 
 
@@ -108,8 +117,11 @@ def _rows(images: Any, groups: int) -> Any:
     return rows
 
 
-def _swap(x: Any, b: Any, out: Any, F: int, S: int) -> None:
-    """out (S, F, P) = x (F, S, P), plus b (F,), which may be None; the arrays in C order, in whatever shape."""
+def _swap(x: Any, b: Any, out: Any, F: int, S: int, has_relu: bool = False) -> None:
+    """out (S, F, P) = x (F, S, P), plus b (F,), which may be None, and rectified where that is asked for.
+
+    The arrays are in C order, in whatever shape.
+    """
     if out.size:
-        sizes = F, S, out.size // (F * S), b is not None
+        sizes = F, S, out.size // (F * S), b is not None, has_relu
         for_each(_SOURCE, "swap", out.size, (contiguous(x), x if b is None else b, out), sizes, T=out.dtype)

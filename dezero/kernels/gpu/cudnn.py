@@ -1,19 +1,23 @@
 """Convolution by cuDNN, NVIDIA's own library, through nvidia-cudnn-frontend. Nothing outside this file knows of it.
 
-A convolution is put to cuDNN as a graph of one node. Of what the library can do for that graph, its heuristics first,
-a plan is the first that keeps to the settings; finding it takes milliseconds, so plans are kept by everything that
-they depend on, a `_Case`. To run one takes pointers, a workspace from CuPy's pool, and a handle, of this thread and
-device, set to CuPy's current stream.
+A convolution is put to cuDNN as a graph of one node, or of two with its bias. Of what the library can do for that
+graph, its heuristics first, a plan is the first that keeps to the settings; finding it takes milliseconds, so plans are
+kept by everything that they depend on, a `_Case`. To run one takes pointers, a workspace from CuPy's pool, and a
+handle, of this thread and device, set to CuPy's current stream.
 
 Not every convolution has a plan (integers, empty arrays, bfloat16 on a device from before it), and not everybody has
-the library. `conv2d`, `deconv2d` and `conv2d_grad_w` return None then, which says: do it in another way.
+the library. The kernels here return None then, which says: do it in another way.
 
     allow_tf32     without it, no plan for float32 that rounds its factors to fewer digits
     using_winograd without it, no plan for float32 by Winograd's method or Fourier's
     deterministic  with it, no plan whose sums are added in whatever order threads come by
 
-The bias is added to what comes out, in one more pass: with a bias in the graph there are other plans to choose from,
-and fewer, so that a convolution with a bias and one without could differ in their last digits.
+The bias is in the graph where there is a plan for both, and is else added to what comes out, in one more pass. Plans
+with it are others, and fewer, so that a convolution with a bias and one without may differ in their last digits.
+libcudnn 9.28 has them for convolutions of all kinds, and for no deconvolution: so that is not asked for.
+
+A relu is not in the graph: it has to let NaN through, as `reference.relu` does. The frontend asks for that, but only
+one of cuDNN's engines notes that it keeps to it (STRICT_NAN_PROP), which stands last in the heuristics.
 
 The environment variable DEZERO_CUDNN=0 turns the library off. How the frontend's graphs are built is in NVIDIA's
 documentation of it: https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/
@@ -33,6 +37,7 @@ from typing import Any, NamedTuple
 
 from dezero import cuda
 from dezero.kernels import winograd
+from dezero.kernels.gpu.elementwise import add_and_rectify
 from dezero.kernels.gpu.libraries import Handles, in_a_line
 from dezero.kernels.gpu.libraries import load as _load
 from dezero.kernels.sizes import conv_outsize
@@ -72,8 +77,13 @@ def reset() -> None:
 
 def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
     """y[n, oc] = sum over the c of oc's group of x[n, c] correlated with W[oc, c], plus b[oc]; None without a plan."""
-    shape = (len(x), len(W), *_outsizes(x.shape, W.shape, stride, pad, dilation))
-    return _add_bias(_convolve("fprop", x, W, shape, stride, pad, dilation), b)
+    return _add_bias(*_with_bias(x, W, b, stride, pad, dilation))
+
+
+def conv2d_relu(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
+    """The same, and 0 where it is negative; None without a plan."""
+    y, b = _with_bias(x, W, b, stride, pad, dilation)
+    return None if y is None else add_and_rectify(y, b)
 
 
 def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dilation: Pair, groups: int) -> Any:
@@ -88,6 +98,14 @@ def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, d
     return _convolve("wgrad", x, gy, shape, stride, pad, dilation)
 
 
+def _with_bias(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair) -> tuple[Any, Any]:
+    """Return what a plan makes of x and W, None without one, and the bias that is left to add, None where it did."""
+    shape = (len(x), len(W), *_outsizes(x.shape, W.shape, stride, pad, dilation))
+    if b is not None and (y := _convolve("fprop", x, W, shape, stride, pad, dilation, b)) is not None:
+        return y, None
+    return _convolve("fprop", x, W, shape, stride, pad, dilation), b
+
+
 def _add_bias(y: Any, b: Any) -> Any:
     if y is not None and b is not None:
         y += b[:, None, None]
@@ -100,16 +118,18 @@ def _outsizes(image: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, pad
 
 
 def _convolve(
-    kind: str, first: Any, second: Any, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair
+    kind: str, first: Any, second: Any, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair, b: Any = None
 ) -> Any:
-    """Return the array of `shape`, in C order, that a plan makes of two arrays; None where none does."""
+    """Return the array of `shape`, in C order, that a plan makes of two arrays, and a bias; None where none does."""
     library, _ = _found()
     device = first.device
-    if library is None or first.dtype != second.dtype or second.data.device_id != device.id:
+    others = (second,) if b is None else (second, b)
+    if library is None or any(x.dtype != first.dtype or x.data.device_id != device.id for x in others):
         return None
     with device:
         first, first_is_last = _as_it_lies(first)
         second, second_is_last = _as_it_lies(second)
+        b = None if b is None else _as_it_lies(b[None, :, None, None])[0]
         case = _Case(
             kind,
             first.shape,
@@ -125,9 +145,10 @@ def _convolve(
             cuda.deterministic,
             winograd.is_on(),
             device.id,
+            b is not None,
         )
         plan = library.plan(case)
-        return None if plan is None else library.run(case, plan, first, second)
+        return None if plan is None else library.run(case, plan, first, second, b)
 
 
 def _as_it_lies(x: Any) -> tuple[Any, bool]:
@@ -158,6 +179,8 @@ def _lies_channels_last(x: Any) -> bool:
 class _Case(NamedTuple):
     """All that a plan depends on: two arrays and what is made of them, by a convolution or one of its gradients.
 
+    With a bias, one number for each channel of the result is added to it.
+
     fprop  x, W -> y        dgrad  gy, W -> gx        wgrad  x, gy -> gW
     """
 
@@ -175,6 +198,7 @@ class _Case(NamedTuple):
     deterministic: bool
     winograd: bool
     device: int
+    has_bias: bool = False
 
 
 class _Plan(NamedTuple):
@@ -186,7 +210,7 @@ class _Plan(NamedTuple):
 
 
 _NAMES = {"fprop": ("image", "weight"), "dgrad": ("loss", "filter"), "wgrad": ("image", "loss")}
-_FIRST, _SECOND, _RESULT = 1, 2, 3  # the tensors of a graph
+_FIRST, _SECOND, _RESULT, _BIAS = 1, 2, 3, 4  # the tensors of a graph
 
 
 def _can_have_a_plan(case: _Case) -> bool:
@@ -206,7 +230,7 @@ def _can_have_a_plan(case: _Case) -> bool:
 
 
 def _graph(cudnn: Any, case: _Case, handle: Any) -> Any:
-    """The graph of a case: two tensors, one node, its result."""
+    """The graph of a case: two tensors, one node, its result; with a bias that, and the result of a second node."""
     kind, accumulated = (getattr(cudnn.data_type, name) for name in _TYPES[case.dtype.name])
     graph = cudnn.pygraph(
         io_data_type=kind, intermediate_data_type=accumulated, compute_data_type=accumulated, handle=handle
@@ -222,8 +246,13 @@ def _graph(cudnn: Any, case: _Case, handle: Any) -> Any:
     node = getattr(graph, f"conv_{case.kind}")
     result = node(**tensors, padding=list(case.pad), stride=list(case.stride), dilation=list(case.dilation))
     # Gradients' shapes do not follow from those of their operands, and the library guesses strides: say both.
-    result.set_output(True).set_dim(list(case.result)).set_stride(_strides(case.result, is_last=False))
-    result.set_data_type(kind).set_uid(_RESULT)
+    result.set_dim(list(case.result)).set_stride(_strides(case.result, is_last=False))
+    if case.has_bias:
+        shape = 1, case.result[1], 1, 1
+        b = graph.tensor(name="b", dim=list(shape), stride=_strides(shape, is_last=False), data_type=kind)
+        result = graph.bias(input=result, bias=b.set_uid(_BIAS))  # of what is not rounded yet, and nowhere in memory
+        result.set_dim(list(case.result)).set_stride(_strides(case.result, is_last=False))
+    result.set_output(True).set_data_type(kind).set_uid(_RESULT)
     return graph
 
 
@@ -295,8 +324,8 @@ class _Library:
             self._keep(case, plan)
             return plan
 
-    def run(self, case: _Case, plan: _Plan, first: Any, second: Any) -> Any:
-        """Return what a plan makes of two arrays; None, and never again this plan, if it fails."""
+    def run(self, case: _Case, plan: _Plan, first: Any, second: Any, b: Any = None) -> Any:
+        """Return what a plan makes of its arrays; None, and never again this plan, if it fails."""
         handle = self.handles.of(case.device)
         y = self.cupy.empty(case.result, case.dtype)
         try:
@@ -304,6 +333,8 @@ class _Library:
         except MemoryError:
             return None  # this time; the other way takes its windows in parts
         pointers = {_FIRST: int(first.data.ptr), _SECOND: int(second.data.ptr), _RESULT: int(y.data.ptr)}
+        if b is not None:
+            pointers[_BIAS] = int(b.data.ptr)
         try:
             with plan.lock:
                 self.cudnn.set_stream(handle=handle, stream=self.cupy.cuda.get_current_stream().ptr)
@@ -337,10 +368,10 @@ class _Library:
             self.plans.popitem(last=False)
 
     def _warn(self, what: str, error: Exception) -> None:
-        """Say, once, that a convolution goes the slower way; a broken library would not be noticed otherwise."""
+        """Say, once, that a convolution goes a slower way; a broken library would not be noticed otherwise."""
         if not self.has_warned:
             self.has_warned = True
-            message = f"cuDNN {what} a convolution, which im2col and cuBLAS compute instead: {in_a_line(error)}"
+            message = f"cuDNN {what} a convolution, which another way computes instead: {in_a_line(error)}"
             warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 

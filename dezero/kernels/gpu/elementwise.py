@@ -9,6 +9,7 @@ from dezero.kernels.gpu.launch import C_TYPES, remembered, sums_of
 # name: (in, out, operation). A is the type that is computed in, see `launch`, that of T. A gradient is of gy's dtype.
 OPERATIONS = {
     "relu": ("T x", "T y", "y = x < 0.0f ? (T)(A)0 : x"),  # which lets NaN through
+    "bias_relu": ("T x, T b", "T y", "const T v = (T)((A)x + (A)b); y = v < 0.0f ? (T)(A)0 : v"),
     "relu_grad": ("X x, T gy", "T gx", "gx = x > 0.0f ? gy : (T)(A)0"),
     "sigmoid": (
         "T x",
@@ -38,6 +39,11 @@ def kernel_of(cupy: Any, name: str, operation: tuple[str, str, str], dtype: Any)
 def relu(x: Any) -> Any:
     """As `reference.relu`."""
     return _apply("relu", x.dtype, x)
+
+
+def add_and_rectify(y: Any, b: Any) -> Any:
+    """y = relu(y + b), in place and in one launch: y (N, C, H, W), b (C,) or None. The bits are those of two."""
+    return _apply("relu", y.dtype, y, y) if b is None else _apply("bias_relu", y.dtype, y, b[:, None, None], y)
 
 
 def relu_grad(x: Any, gy: Any) -> Any:
