@@ -120,11 +120,14 @@ def lstm(spec: Any, arrays: Any) -> Work:
 def convolution(spec: Any, arrays: Any, repeat: int) -> Work:
     x, W, g = (Variable(cuda.as_cupy(array)) for array in arrays)
     *_, stride, pad = spec["sizes"]
+    f, b = F.conv2d, None
+    if spec.get("rectified"):
+        f, b = F.conv2d_relu, cuda.as_cupy(arrays[1][:, 0, 0, 0])
     left: dict[str, Any] = {}  # not returned: what a captured step returns is copied
 
     def forward() -> None:
         with no_grad():
-            left["y"] = F.conv2d(x, W, None, stride, pad)
+            left["y"] = f(x, W, b, stride, pad)
 
     def forward_and_backward() -> None:
         x.cleargrad()

@@ -179,11 +179,13 @@ def convolution(spec: Any, arrays: Any, repeat: int) -> Work:
     x.requires_grad_()
     W.requires_grad_()
     *_, stride, pad = spec["sizes"]
+    b = W[:, 0, 0, 0].detach().clone() if spec.get("rectified") else None
     left: dict[str, Any] = {}
 
     def forward() -> None:
         with torch.no_grad():
-            left["y"] = TF.conv2d(x, W, None, stride, pad)
+            y = TF.conv2d(x, W, b, stride, pad)
+            left["y"] = y if b is None else TF.relu(y, inplace=True)
 
     def forward_and_backward() -> None:
         x.grad = W.grad = None

@@ -27,6 +27,8 @@ CONVOLUTIONS = {
     "ResNet-50, 3x3": (32, 128, 28, 128, 3, 1, 1),
     "ResNet-50, 3x3, stride 2": (32, 256, 28, 256, 3, 2, 1),
 }
+# Of these also with a bias and a relu, for which cuDNN has other plans.
+RECTIFIED = ("MNIST CNN, second", "ResNet-18 on 32x32", "ResNet-50, 3x3", "ResNet-50, 3x3, stride 2")
 # An epsilon so small that it does not matter that dezero's Adam adds it before v is corrected, and PyTorch's after.
 ADAM = {"lr": 1e-4, "eps": 1e-12}
 STAGES = (64, 128, 256, 512)  # channels of ResNet-18's stages, of two blocks each
@@ -72,6 +74,9 @@ def table() -> list[Workload]:
         for backward in (False, True):
             spec = {"kind": "convolution", "sizes": sizes, "backward": backward}
             rows.append(Workload(convolution_name(name, backward), "conv", spec))
+        if name in RECTIFIED:
+            spec = {"kind": "convolution", "sizes": sizes, "backward": False, "rectified": True}
+            rows.append(Workload(f"{name}: forward with bias and relu", "conv", spec))
     return rows
 
 

@@ -16,8 +16,8 @@ The bias is in the graph where there is a plan for both, and is else added to wh
 with it are others, and fewer, so that a convolution with a bias and one without may differ in their last digits.
 libcudnn 9.28 has them for convolutions of all kinds, and for no deconvolution: so that is not asked for.
 
-A relu is not in the graph: it has to let NaN through, as `reference.relu` does. The frontend asks for that, but only
-one of cuDNN's engines notes that it keeps to it (STRICT_NAN_PROP), which stands last in the heuristics.
+A relu is not in the graph: it has to let NaN through, as `reference.relu` does. The frontend asks for that, but of
+cuDNN's engines only one notes that it keeps to it (STRICT_NAN_PROP), and the heuristics prefer others.
 
 The environment variable DEZERO_CUDNN=0 turns the library off. How the frontend's graphs are built is in NVIDIA's
 documentation of it: https://docs.nvidia.com/deeplearning/cudnn/frontend/latest/
