@@ -504,7 +504,7 @@ def _is_number(x: Any) -> bool:
 
 def is_int(x: Any) -> bool:
     """Say whether `x` is an integer, Python's or NumPy's; True and False are not."""
-    return isinstance(x, (int, np.integer)) and not isinstance(x, bool)
+    return type(x) is int or (isinstance(x, (int, np.integer)) and not isinstance(x, bool))
 
 
 def is_floating(dtype: Any) -> bool:
@@ -736,7 +736,8 @@ def _gate(operation: str, variables: list[Variable]) -> list[Any]:
             _mend(operation, x)
     arrays = [x.data for x in variables]
     cuda.check_same_device(operation, arrays)
-    floats = {x.dtype for x in arrays if x is not None and is_floating(x.dtype)}
+    dtypes = {x.dtype for x in arrays if x is not None}
+    floats = set(filter(is_floating, dtypes)) if len(dtypes) > 1 else dtypes
     if len(floats) > 1:
         # float32 in place of a half: float16 and bfloat16 have no common dtype in NumPy's eyes
         dtype = np.result_type(*(np.float32 if half.itemsize == 2 else half for half in floats))
@@ -758,7 +759,7 @@ def _output(func: Any, y: Any, arrays: Sequence[Any], backward_pass: Any) -> Var
     if type(y) is not ndarray:
         if isinstance(y, numpy_number):  # what NumPy makes of 0-dimensional arrays
             y = np.asarray(y)
-        elif not cuda.is_array(y := as_array(y)):
+        elif not cuda.is_array(y) and not cuda.is_array(y := as_array(y)):
             name = type(func).__name__
             raise TypeError(f"{name}.forward: must return an array or a tuple of arrays, got {type(y).__name__}")
     variable = _new(Variable)

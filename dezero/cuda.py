@@ -196,7 +196,9 @@ def get_array_module(x: Any) -> Any:
     >>> get_array_module(np.zeros(3)).__name__
     'numpy'
     """
-    return sys.modules["cupy"] if "cupy" in sys.modules and _is_cupy_array(plain(x)) else np
+    if isinstance(x, np.ndarray) or (cupy := sys.modules.get("cupy")) is None:
+        return np
+    return cupy if _is_cupy_array(x) or _is_cupy_array(plain(x)) else np
 
 
 def device_of(x: Any) -> int | None:
@@ -209,7 +211,7 @@ def check_same_device(operation: str, arrays: list[Any]) -> None:
 
     Raises RuntimeError when that GPU is not the one on which this thread works.
     """
-    if "cupy" not in sys.modules:
+    if "cupy" not in sys.modules or _are_on_the_only_gpu(arrays):
         return
     owners = {i: _owner(x) for i, x in enumerate(arrays) if x is not None}
     if len(set(owners.values())) > 1:
@@ -222,6 +224,17 @@ def check_same_device(operation: str, arrays: list[Any]) -> None:
     for x in arrays:
         if _is_cupy_array(x) and _count_gpus() > 1:
             _check_current(operation, x.device.id)
+
+
+def _are_on_the_only_gpu(arrays: list[Any]) -> bool:
+    """Say yes, at once, to what there is most often; no where it takes a closer look."""
+    kind, found = getattr(sys.modules["cupy"], "ndarray", None), False
+    for x in arrays:
+        if type(x) is kind:
+            found = True
+        elif x is not None:
+            return False
+    return found and _count_gpus() == 1
 
 
 def _owner(x: Any) -> str:

@@ -60,12 +60,15 @@ def pair(x: Any) -> Pair:
 
 def check_pair(operation: str, what: str, x: Any, at_least: int | None) -> Pair:
     """Return a size as a pair of ints. Raises ValueError when it is no int and no pair, or too small."""
-    values = (x, x) if is_int(x) else x
-    if not isinstance(values, tuple) or len(values) != 2 or not all(map(is_int, values)):
+    if is_int(x):
+        values = int(x), int(x)
+    elif isinstance(x, tuple) and len(x) == 2 and is_int(x[0]) and is_int(x[1]):
+        values = int(x[0]), int(x[1])
+    else:
         raise ValueError(f"{operation}: {what} must be an int or a pair of ints, a tuple (height, width), got {x!r}")
     if at_least is not None and min(values) < at_least:
         raise ValueError(f"{operation}: {what} must be at least {at_least}, got {x!r}")
-    return int(values[0]), int(values[1])
+    return values
 
 
 def _check_int(operation: str, what: str, x: Any, at_least: int) -> int:
