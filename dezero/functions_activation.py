@@ -9,6 +9,7 @@ import numpy as np
 
 from dezero import cuda, kernels
 from dezero.core import (
+    Config,
     Function,
     Variable,
     as_floating,
@@ -18,13 +19,18 @@ from dezero.core import (
     is_floating,
     reshape,
 )
-from dezero.functions_elementwise import erf, exp, expm1, tanh, where
+from dezero.functions_elementwise import clip, erf, exp, where
 from dezero.functions_reduction import sum
 
 __all__ = [
+    "ELU",
+    "GELU",
+    "GELUTanh",
+    "HardSwish",
     "LeakyReLU",
     "LogSoftmax",
     "ReLU",
+    "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
@@ -129,19 +135,53 @@ def relu(x: Any) -> Variable:
     return ReLU()(x)
 
 
-class LeakyReLU(Function):
+class Activation(Function):
+    """An operation on each element with two kernels, for y and for the gradient: one pass over memory each.
+
+    The kernels are named after the operation: `silu(x, *numbers)` and `silu_grad(x, gy, *numbers)`. A subclass writes
+    `derivative(x)` with F's operations: where a graph of gradients is recorded it takes the kernel's place.
+    """
+
+    def __init__(self, *numbers: float) -> None:
+        self.numbers = numbers
+
+    def forward(self, x: Any) -> Any:
+        x = x if is_floating(x.dtype) else x.astype(np.float64)
+        return getattr(kernels.for_array(x), self.operation)(x, *self.numbers)
+
+    def backward(self, gy: Variable) -> Any:
+        (x,) = self.inputs
+        return gy * self.derivative(x) if Config.enable_backprop else ActivationGrad(self)(x, gy)
+
+    def derivative(self, x: Variable) -> Any:
+        """dy / dx, a Variable or an array."""
+        raise NotImplementedError(f"{type(self).__name__} has no derivative method")
+
+
+class ActivationGrad(Function):
+    """The gradient of an `Activation`, straight on arrays: for when no graph of it is recorded."""
+
+    def __init__(self, activation: Activation) -> None:
+        self.operation = f"{activation.operation}_grad"
+        self.precision = activation.precision
+        self.numbers = activation.numbers
+
+    def forward(self, x: Any, gy: Any) -> Any:
+        x = x if is_floating(x.dtype) else x.astype(np.float64)
+        return getattr(kernels.for_array(x), self.operation)(x, gy, *self.numbers)
+
+
+class LeakyReLU(Activation):
     operation = "leaky_relu"
     precision = "any"
 
     def __init__(self, slope: float) -> None:
         self.slope = check_number("leaky_relu", "slope", slope)
+        super().__init__(self.slope)
 
-    def forward(self, x: Any) -> Any:
-        return cuda.get_array_module(x).where(x > 0, x, x * self.slope)
-
-    def backward(self, gy: Variable) -> Any:
-        x = self.inputs[0].data
-        return gy * cuda.get_array_module(x).where(x > 0, gy.dtype.type(1), gy.dtype.type(self.slope))
+    def derivative(self, x: Variable) -> Any:
+        dtype = x.dtype if is_floating(x.dtype) else np.dtype(np.float64)
+        return cuda.get_array_module(x.data).where(x.data > 0, dtype.type(1), dtype.type(self.slope))
 
 
 def leaky_relu(x: Any, slope: float = 0.2) -> Variable:
@@ -153,17 +193,10 @@ def leaky_relu(x: Any, slope: float = 0.2) -> Variable:
     return LeakyReLU(slope)(x)
 
 
-class Softplus(Function):
-    def __init__(self, beta: float) -> None:
-        self.beta = beta
-
-    def forward(self, x: Any) -> Any:
-        scaled = x * self.beta
-        return cuda.get_array_module(x).logaddexp(scaled.dtype.type(0), scaled) / self.beta
-
-    def backward(self, gy: Variable) -> Any:
-        (x,) = self.inputs
-        return gy * sigmoid(x * self.beta)
+class Softplus(Activation):
+    def derivative(self, x: Variable) -> Any:
+        (beta,) = self.numbers
+        return sigmoid(x * beta)
 
 
 def softplus(x: Any, beta: float = 1.0) -> Variable:
@@ -180,15 +213,32 @@ def softplus(x: Any, beta: float = 1.0) -> Variable:
     return Softplus(beta)(as_floating("softplus", x))
 
 
+class ELU(Activation):
+    operation = "elu"
+
+    def derivative(self, x: Variable) -> Any:
+        (alpha,) = self.numbers
+        positive = x.data > 0
+        return where(positive, 1.0, alpha * exp(where(positive, 0.0, x)))  # chosen first: exp of a large x overflows
+
+
 def elu(x: Any, alpha: float = 1.0) -> Variable:
     """y = x where x > 0, `alpha` * (exp(x) - 1) elsewhere. Source: Clevert et al., arXiv:1511.07289.
 
     >>> elu(np.array([-1000.0, 2.0]))
     variable([-1.  2.])
     """
-    x, alpha = as_floating("elu", x), check_number("elu", "alpha", alpha)
-    positive = x.data > 0
-    return where(positive, x, alpha * expm1(where(positive, 0.0, x)))  # chosen first: exp of a large x overflows
+    x = as_floating("elu", x)
+    return ELU(check_number("elu", "alpha", alpha))(x)
+
+
+class SiLU(Activation):
+    operation = "silu"
+
+    def derivative(self, x: Variable) -> Any:
+        x = clip(x, -1000, 1000)
+        s = sigmoid(x)
+        return s * (1 + x * (1 - s))
 
 
 def silu(x: Any) -> Variable:
@@ -197,8 +247,25 @@ def silu(x: Any) -> Variable:
     >>> silu(np.array([-1000.0, 0.0, 1000.0]))
     variable([  -0.    0. 1000.])
     """
-    x = as_floating("silu", x)
-    return x * sigmoid(x)
+    return SiLU()(as_floating("silu", x))
+
+
+class GELU(Activation):
+    operation = "gelu"
+
+    def derivative(self, x: Variable) -> Any:
+        x = clip(x, -100, 100)
+        return 0.5 * (1 + erf(x * math.sqrt(0.5))) + x * exp(x * x * -0.5) * math.sqrt(0.5 / math.pi)
+
+
+class GELUTanh(Activation):
+    operation = "gelu_tanh"
+
+    def derivative(self, x: Variable) -> Any:
+        x = clip(x, -100, 100)
+        rate, cubic = 2 * math.sqrt(2 / math.pi), 0.044715
+        s = sigmoid(rate * (x + cubic * x * x * x))  # 2 sigmoid(w) - 1 is tanh(w / 2)
+        return s * (1 + x * (1 - s) * (rate * (1 + 3 * cubic * x * x)))
 
 
 def gelu(x: Any, approximate: str = "none") -> Variable:
@@ -209,15 +276,21 @@ def gelu(x: Any, approximate: str = "none") -> Variable:
 
     Source: Hendrycks and Gimpel, arXiv:1606.08415.
 
-    >>> gelu(np.array([-10.0, 0.0, 1.0]))
+    >>> gelu(np.array([-1000.0, 0.0, 1.0]))
     variable([-0.          0.          0.84134475])
     """
     x = as_floating("gelu", x)
     if approximate == "none":
-        return x * 0.5 * (1 + erf(x * math.sqrt(0.5)))
+        return GELU()(x)
     if approximate == "tanh":
-        return x * 0.5 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+        return GELUTanh()(x)
     raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+
+
+class HardSwish(Activation):
+    def derivative(self, x: Variable) -> Any:
+        inside = (x.data > -3) & (x.data < 3)
+        return where(inside, (2 * where(inside, x, 0.0) + 3) / 6, (x.data >= 3).astype(x.dtype))
 
 
 def hard_swish(x: Any) -> Variable:
@@ -226,12 +299,9 @@ def hard_swish(x: Any) -> Variable:
     Source: Howard et al., arXiv:1905.02244.
 
     >>> hard_swish(np.array([-4.0, 0.0, 1.0, 4.0]))
-    variable([0.         0.         0.66666667 4.        ])
+    variable([-0.          0.          0.66666667  4.        ])
     """
-    x = as_floating("hard_swish", x)
-    inside = (x.data > -3) & (x.data < 3)
-    middle = where(inside, x, 0.0)
-    return where(inside, middle * (middle + 3) / 6, where(x.data < 0, 0.0, x))
+    return HardSwish()(as_floating("hard_swish", x))
 
 
 def prelu(x: Any, W: Any) -> Variable:

@@ -320,7 +320,9 @@ def square(x: Any) -> Variable:
 
 class Erf(Function):
     def forward(self, x: Any) -> Any:
-        return erf_array(x)
+        if not is_floating(x.dtype):
+            x = x.astype(np.float64)
+        return kernels.for_array(x).erf(x)
 
     def backward(self, gy: Variable) -> Any:
         (x,) = self.inputs
@@ -334,43 +336,6 @@ def erf(x: Any) -> Variable:
     variable([0.         0.84270079])
     """
     return Erf()(x)
-
-
-# erf(x) / x as a polynomial in x^2, for |x| <= 1, and exp(x^2) (1 + 2x) erfc(x) as one in (x - 2.5) / (x + 2.5), for
-# x >= 1: interpolated at Chebyshev nodes in 40 digits; float64's rounding is larger than what they leave out.
-_ERF_BELOW_1 = (
-    1.1283791670955126, -0.37612638903183543, 0.11283791670945006, -0.02686617064323777, 0.0052239776071164225,
-    -0.0008548325975389692, 0.00012055294904839707, -1.492473690741966e-05, 1.6447424703317362e-06,
-    -1.6208483801871705e-07, 1.3720064546777686e-08, -7.795898827002142e-10,
-)  # fmt: skip
-_ERFC_ABOVE_1 = (
-    1.2648381843668612, -0.12235676308242169, -0.09902453957351318, 0.1576299190269252, -0.10296705604695247,
-    0.032760893039446855, 0.0009318931040481982, -0.004382072073124513, 0.0004918614359192158, 0.0006320360704212277,
-    -8.845012927062207e-05, -0.00011285311462461253, 6.230347907532855e-06, 2.0088992276519525e-05,
-    2.1600009594396447e-06,
-)  # fmt: skip
-
-
-def erf_array(x: Any) -> Any:
-    """`erf` on a plain array, to the last digits of its dtype: NumPy has none of its own."""
-    xp = cuda.get_array_module(x)
-    if not is_floating(x.dtype):
-        x = x.astype(np.float64)
-    size = xp.minimum(xp.abs(x), x.dtype.type(6))  # erf(6) is 1 to the last digit
-    near = xp.minimum(size, x.dtype.type(1))
-    small = near * _polynomial(near * near, _ERF_BELOW_1)
-    far = xp.maximum(size, x.dtype.type(1))
-    large = 1 - xp.exp(-far * far) * _polynomial((far - 2.5) / (far + 2.5), _ERFC_ABOVE_1) / (1 + 2 * far)
-    return xp.copysign(xp.where(size <= 1, small, large), x)
-
-
-def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
-    y = x * coefficients[-1]
-    for c in coefficients[-2:0:-1]:
-        y += c
-        y *= x
-    y += coefficients[0]
-    return y
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from dezero import cuda, random, serializers
 from dezero import functions as F
 from dezero.core import Parameter, Variable, as_operand, is_int
 from dezero.functions_conv import Window, check_images, check_windows, pair
-from dezero.functions_recurrent import LSTMStep
+from dezero.functions_recurrent import LSTMOutput, LSTMStep
 
 
 class Layer:
@@ -414,7 +414,7 @@ class LSTM(Layer):
         x = as_operand("LSTM", x)
         if (weights := self._plain_weights(x)) is not None:
             self.c, o = LSTMStep()(x, self.h, self.c, *weights)
-            self.h = o * F.tanh(self.c)
+            self.h = LSTMOutput()(self.c, o)
             return self.h
         f = F.sigmoid(_add_state("LSTM", self.x2f(x), self.h2f, self.h))
         i = F.sigmoid(_add_state("LSTM", self.x2i(x), self.h2i, self.h))

@@ -164,6 +164,40 @@ def gates():
         yield count, [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
 
 
+CELLS = [(2, 3), (5, 1), (0, 3), (33, 7)]
+EVERYWHERE = [
+    np.inf,
+    -np.inf,
+    1e30,
+    -1e30,
+    1e4,
+    -1e4,
+    750,
+    -750,
+    90,
+    -90,
+    20,
+    -20,
+    9,
+    -9,
+    3,
+    -3,
+    1e-5,
+    -1e-5,
+    1e-20,
+    0,
+    -0.0,
+]
+
+
+def activations(count=1, *options):
+    """Calls of an activation, or of its gradient, with x of every shape, and of every size."""
+    calls = each_shape(*SHAPES, count=count)
+    calls += [(4 * numbers(30, seed=5), *(numbers(30, seed=6) for _ in range(count - 1)))]
+    calls += [(np.array(EVERYWHERE), *(np.ones(len(EVERYWHERE)) for _ in range(count - 1)))]
+    return [(*call, *options) for call in calls]
+
+
 def updates(states, *options):
     """Calls of an update: p, what is remembered (squares, so positive), and g."""
     for shape in PARAMS:
@@ -198,6 +232,16 @@ CASES = {
     "sigmoid_grad": each_shape(*SHAPES, count=2),
     "tanh": [*each_shape(*SHAPES), (np.array([-1000.0, 1000.0, np.inf, -np.inf]),)],
     "tanh_grad": each_shape(*SHAPES, count=2),
+    **{name: activations() for name in ("erf", "gelu", "gelu_tanh", "silu", "hard_swish")},
+    **{f"{name}_grad": activations(2) for name in ("gelu", "gelu_tanh", "silu", "hard_swish")},
+    **{name: activations(1, 0.3) for name in ("elu", "softplus", "leaky_relu")},
+    **{f"{name}_grad": activations(2, 0.3) for name in ("elu", "softplus", "leaky_relu")},
+    "lstm_cell": [(4 * numbers(4, *shape), numbers(*shape, seed=1)) for shape in CELLS],
+    "lstm_cell_grad": [(numbers(4, *shape), *(numbers(*shape, seed=i) for i in (1, 2, 3))) for shape in CELLS],
+    "lstm_output": [tuple(3 * numbers(*shape, seed=i) for i in (1, 2)) for shape in CELLS],
+    "lstm_output_grad": [tuple(numbers(*shape, seed=i) for i in (1, 2, 3)) for shape in CELLS],
+    "gru_cell": [(4 * numbers(2, *shape), *(numbers(*shape, seed=i) for i in (1, 2, 3))) for shape in CELLS],
+    "gru_cell_grad": [(numbers(3, *shape), *(numbers(*shape, seed=i) for i in (1, 2, 3))) for shape in CELLS],
     "batch_norm": [*per_channel(BATCHES, 1e-3), *per_channel([(300, 3), (70, 2, 3, 3), (3, 2, 70, 70)], 0.1)],
     "batch_norm_grad": [*batch_norm_grads()],
     "scale_and_shift": per_channel([*BATCHES, (0, 3), (0, 2, 3, 3)]),

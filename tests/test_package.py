@@ -30,13 +30,14 @@ ORDER = words("""
     cuda files random core_simple
     kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference
     kernels.gpu.slots kernels.gpu.launch kernels.gpu.windows kernels.gpu.libraries kernels.gpu.elementwise
-    kernels.gpu.cudnn kernels.gpu.cublas kernels.gpu.product kernels.gpu.conv kernels.gpu.pool kernels.gpu.norm
+    kernels.gpu.recurrent kernels.gpu.cudnn kernels.gpu.cublas kernels.gpu.product kernels.gpu.conv kernels.gpu.pool kernels.gpu.norm
     kernels.gpu.softmax kernels.gpu.rows kernels.gpu.update kernels.gpu.dropout kernels.gpu
     kernels.blocked.layout kernels.blocked.activation kernels.blocked.winograd kernels.blocked.conv kernels.blocked.norm
     kernels.blocked.pool kernels.blocked.rows kernels.blocked.update kernels.blocked
     kernels.compiled.compile kernels.compiled.simd kernels.compiled.layout kernels.compiled.product
-    kernels.compiled.winograd kernels.compiled.elementwise kernels.compiled.conv kernels.compiled.norm
-    kernels.compiled.pool kernels.compiled.rows kernels.compiled kernels core
+    kernels.compiled.winograd kernels.compiled.elementwise kernels.compiled.activation kernels.compiled.conv
+    kernels.compiled.norm kernels.compiled.recurrent kernels.compiled.pool kernels.compiled.rows kernels.compiled
+    kernels core
     functions_elementwise functions_shape functions_product functions_reduction functions_activation functions_norm
     functions_recurrent functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly precision capture serializers download layout drawing

@@ -97,7 +97,7 @@ def test_every_function_wants_one_of_three():
 
 def test_products_and_convolutions_are_computed_in_half():
     assert names("half") == {
-        *("Linear", "MatMul", "Einsum", "Conv2d", "Conv2dReLU", "Deconv2d", "Conv2DGradW", "LSTMStep")
+        *("Linear", "MatMul", "Einsum", "Conv2d", "Conv2dReLU", "Deconv2d", "Conv2DGradW", "LSTMStep", "GRUStep")
     }
 
 
@@ -314,6 +314,7 @@ def test_what_each_operation_of_an_lstm_sees(acting):
     assert {operation: {entry[-1] for entry in entries} for operation, entries in dtypes.items()} == {
         "sigmoid": {f4},
         "tanh": {f4},
+        "lstm_output": {f4},
         "mul": {f4},
         "mean_squared_error": {f4},
         "add": {f4},

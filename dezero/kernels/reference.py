@@ -20,6 +20,9 @@ The kernels below convolution and pooling take CuPy's arrays as well: see gpu/.
 
 from __future__ import annotations
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -209,6 +212,176 @@ def tanh_grad(y: Any, gy: Any) -> Any:
     return gy * (1 - y * y)
 
 
+def _halves_in_float32(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a formula is long: compute halves in float32, and round the result alone."""
+
+    @functools.wraps(f)
+    def wide(*args: Any) -> Any:
+        *_, dtype = (x.dtype for x in args if hasattr(x, "dtype"))  # that of gy, where there is one
+        if dtype.itemsize > 2:
+            return f(*args)
+        return f(*(x.astype(np.float32) if hasattr(x, "dtype") else x for x in args)).astype(dtype)
+
+    return wide
+
+
+# erf(x) / x as a polynomial in x^2, for |x| <= 1, and exp(x^2) (1 + 2x) erfc(x) as one in (x - 2.5) / (x + 2.5), for
+# x >= 1: interpolated at Chebyshev nodes in 40 digits; float64's rounding is larger than what they leave out. Beyond
+# x = 6, where erfc is below 1e-16, seven digits stay.
+ERF_BELOW_1 = (
+    1.1283791670955126, -0.37612638903183543, 0.11283791670945006, -0.02686617064323777, 0.0052239776071164225,
+    -0.0008548325975389692, 0.00012055294904839707, -1.492473690741966e-05, 1.6447424703317362e-06,
+    -1.6208483801871705e-07, 1.3720064546777686e-08, -7.795898827002142e-10,
+)  # fmt: skip
+ERFC_ABOVE_1 = (
+    1.2648381843668612, -0.12235676308242169, -0.09902453957351318, 0.1576299190269252, -0.10296705604695247,
+    0.032760893039446855, 0.0009318931040481982, -0.004382072073124513, 0.0004918614359192158, 0.0006320360704212277,
+    -8.845012927062207e-05, -0.00011285311462461253, 6.230347907532855e-06, 2.0088992276519525e-05,
+    2.1600009594396447e-06,
+)  # fmt: skip
+
+
+@_halves_in_float32
+def erf(x: Any) -> Any:
+    """y = 2 / sqrt(pi) * the integral of exp(-t^2) for t from 0 to x."""
+    xp = cuda.get_array_module(x)
+    small, large = _erf_and_erfc(x)
+    return xp.copysign(xp.where(xp.abs(x) <= 1, small, 1 - large), x)
+
+
+def _erf_and_erfc(x: Any) -> tuple[Any, Any]:
+    """erf(|x|), right where |x| <= 1, and erfc(|x|) = 1 - erf(|x|), right where |x| >= 1."""
+    xp = cuda.get_array_module(x)
+    size = xp.abs(x)
+    near, far = xp.minimum(size, x.dtype.type(1)), xp.clip(size, 1, 30)  # exp(-30^2) is 0
+    small = near * _polynomial(near * near, ERF_BELOW_1)
+    return small, xp.exp(-far * far) * _polynomial((far - 2.5) / (far + 2.5), ERFC_ABOVE_1) / (1 + 2 * far)
+
+
+def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+    y = x * coefficients[-1]
+    for c in coefficients[-2:0:-1]:
+        y += c
+        y *= x
+    y += coefficients[0]
+    return y
+
+
+def _normal(x: Any) -> Any:
+    """P(X <= x) for a standard normal X: 1 + erf(...) would lose the digits of what is small."""
+    xp = cuda.get_array_module(x)
+    x = x * math.sqrt(0.5)
+    small, large = _erf_and_erfc(x)
+    return xp.where(xp.abs(x) <= 1, 1 + xp.copysign(small, x), xp.where(x < 0, large, 2 - large)) * 0.5
+
+
+@_halves_in_float32
+def gelu(x: Any) -> Any:
+    """y = x * P(X <= x) for a standard normal X."""
+    x = cuda.get_array_module(x).maximum(x, x.dtype.type(-100))  # where P is 0, which times infinity is not
+    return x * _normal(x)
+
+
+@_halves_in_float32
+def gelu_grad(x: Any, gy: Any) -> Any:
+    """gx = gy * (P(X <= x) + x * the density of X at x)."""
+    xp = cuda.get_array_module(x)
+    x = xp.clip(x, -100, 100)
+    return gy * (_normal(x) + x * xp.exp(x * x * -0.5) * math.sqrt(0.5 / math.pi))
+
+
+GELU_TANH = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+@_halves_in_float32
+def gelu_tanh(x: Any) -> Any:
+    """y = x * sigmoid(w) for w = 2 sqrt(2/pi) * (x + 0.044715 x^3), which is x / 2 * (1 + tanh(w / 2))."""
+    xp = cuda.get_array_module(x)
+    return xp.maximum(x, x.dtype.type(-100)) * sigmoid(_gelu_tanh_w(xp.clip(x, -100, 100)))
+
+
+@_halves_in_float32
+def gelu_tanh_grad(x: Any, gy: Any) -> Any:
+    """gx = gy * s * (1 + (1 - s) * x * dw/dx) for s = sigmoid(w)."""
+    x = cuda.get_array_module(x).clip(x, -100, 100)
+    s = sigmoid(_gelu_tanh_w(x))
+    return gy * (s * (1 + (1 - s) * x * (GELU_TANH[0] * (1 + 3 * GELU_TANH[1] * x * x))))
+
+
+def _gelu_tanh_w(x: Any) -> Any:
+    return GELU_TANH[0] * (x + GELU_TANH[1] * x * x * x)
+
+
+@_halves_in_float32
+def silu(x: Any) -> Any:
+    """y = x * sigmoid(x)."""
+    x = cuda.get_array_module(x).maximum(x, x.dtype.type(-1000))  # where sigmoid is 0, which times infinity is not
+    return x * sigmoid(x)
+
+
+@_halves_in_float32
+def silu_grad(x: Any, gy: Any) -> Any:
+    """gx = gy * s * (1 + (1 - s) * x) for s = sigmoid(x)."""
+    x = cuda.get_array_module(x).clip(x, -1000, 1000)
+    s = sigmoid(x)
+    return gy * (s * (1 + (1 - s) * x))
+
+
+@_halves_in_float32
+def elu(x: Any, alpha: float) -> Any:
+    """y = x where x > 0, alpha * (exp(x) - 1) elsewhere."""
+    xp = cuda.get_array_module(x)
+    return xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, x.dtype.type(0))))
+
+
+@_halves_in_float32
+def elu_grad(x: Any, gy: Any, alpha: float) -> Any:
+    """gx = gy where x > 0, gy * alpha * exp(x) elsewhere."""
+    xp = cuda.get_array_module(x)
+    return xp.where(x > 0, gy, gy * (alpha * xp.exp(xp.minimum(x, x.dtype.type(0)))))
+
+
+@_halves_in_float32
+def softplus(x: Any, beta: float) -> Any:
+    """y = ln(1 + exp(beta x)) / beta, without overflow."""
+    xp, x = cuda.get_array_module(x), x * beta
+    return (xp.maximum(x, x.dtype.type(0)) + xp.log1p(xp.exp(-xp.abs(x)))) / beta
+
+
+@_halves_in_float32
+def softplus_grad(x: Any, gy: Any, beta: float) -> Any:
+    """gx = gy * sigmoid(beta x)."""
+    return gy * sigmoid(x * beta)
+
+
+@_halves_in_float32
+def hard_swish(x: Any) -> Any:
+    """y = x * min(max(x + 3, 0), 6) / 6."""
+    xp = cuda.get_array_module(x)
+    inside = xp.clip(x, -3, 3)  # as x * (x + 3) can overflow
+    return xp.where(x >= 3, x, inside * (inside + 3) / 6)
+
+
+@_halves_in_float32
+def hard_swish_grad(x: Any, gy: Any) -> Any:
+    """gx = gy * (2x + 3) / 6 between -3 and 3; 0 below, and gy above."""
+    xp = cuda.get_array_module(x)
+    slope = (2 * xp.clip(x, -3, 3) + 3) / 6
+    return xp.where(x >= 3, gy, xp.where(x <= -3, gy.dtype.type(0), gy * slope))
+
+
+@_halves_in_float32
+def leaky_relu(x: Any, slope: float) -> Any:
+    """y = x where x > 0, x * slope elsewhere."""
+    return cuda.get_array_module(x).where(x > 0, x, x * slope)
+
+
+@_halves_in_float32
+def leaky_relu_grad(x: Any, gy: Any, slope: float) -> Any:
+    """gx = gy where x > 0, gy * slope elsewhere."""
+    return cuda.get_array_module(x).where(x > 0, gy, gy * slope)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Normalisation
 # ----------------------------------------------------------------------------------------------------------------------
@@ -311,6 +484,54 @@ def gates_grad_x(gy: Any, *W: Any) -> Any:
 def gates_grad_w(x: Any, gy: Any) -> tuple[Any, ...]:
     """gates backward in Wx, or with h in Wh: x' gy[j] for each gate."""
     return tuple(x.T @ gy[j] for j in range(len(gy)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What a step of a recurrent network does with its sums of products: all (N, H), or several of these
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def lstm_cell(sums: Any, c: Any) -> tuple[Any, Any]:
+    """Return the gates f, i, o = sigmoid and u = tanh of the sums (4, N, H), and the next c = f * c + i * u."""
+    xp = cuda.get_array_module(sums)
+    f, i, _, u = gates = xp.stack([*map(sigmoid, sums[:3]), tanh(sums[3])])
+    return gates, f * c + i * u
+
+
+def lstm_cell_grad(gates: Any, c: Any, gc: Any, go: Any) -> tuple[Any, Any]:
+    """The gradients of the sums (4, N, H), and of c, from those of the next c and of o."""
+    f, i, o, u = gates
+    gys = [gc * c * f * (1 - f), gc * u * i * (1 - i), go * o * (1 - o), gc * i * (1 - u * u)]
+    return cuda.get_array_module(gates).stack(gys), gc * f
+
+
+def lstm_output(c: Any, o: Any) -> Any:
+    """h = o * tanh(c)."""
+    return o * tanh(c)
+
+
+def lstm_output_grad(c: Any, o: Any, gh: Any) -> tuple[Any, Any]:
+    """The gradients of c and o."""
+    t = tanh(c)
+    return gh * o * (1 - t * t), gh * t
+
+
+def gru_cell(sums: Any, nx: Any, nh: Any, h: Any) -> tuple[Any, Any]:
+    """Return the gates r, z = sigmoid of the sums (2, N, H) and n = tanh(nx + r * nh), and the next h.
+
+    That is (1 - z) * n + z * h.
+    """
+    r, z = map(sigmoid, sums)
+    n = tanh(nx + r * nh)
+    return cuda.get_array_module(sums).stack([r, z, n]), n + z * (h - n)
+
+
+def gru_cell_grad(gates: Any, nh: Any, h: Any, gy: Any) -> tuple[Any, Any]:
+    """The gradients of nx, of the sums of r and z, and of nh (4, N, H), and of h as z keeps it."""
+    r, z, n = gates
+    gn = gy * (1 - z) * (1 - n * n)
+    gys = [gn, gn * nh * r * (1 - r), gy * (h - n) * z * (1 - z), gn * r]
+    return cuda.get_array_module(gates).stack(gys), gy * z
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,23 @@ from dezero.kernels.blocked import (
     tanh,
 )
 from dezero.kernels.compiled import conv, product
+from dezero.kernels.compiled.activation import (
+    elu,
+    elu_grad,
+    erf,
+    gelu,
+    gelu_grad,
+    gelu_tanh,
+    gelu_tanh_grad,
+    hard_swish,
+    hard_swish_grad,
+    leaky_relu,
+    leaky_relu_grad,
+    silu,
+    silu_grad,
+    softplus,
+    softplus_grad,
+)
 from dezero.kernels.compiled.conv import conv2d, conv2d_grad_w, conv2d_relu, deconv2d
 from dezero.kernels.compiled.elementwise import (
     adadelta,
@@ -37,6 +54,14 @@ from dezero.kernels.compiled.norm import (
 )
 from dezero.kernels.compiled.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
 from dezero.kernels.compiled.product import gates, gates_grad_w, gates_grad_x, linear
+from dezero.kernels.compiled.recurrent import (
+    gru_cell,
+    gru_cell_grad,
+    lstm_cell,
+    lstm_cell_grad,
+    lstm_output,
+    lstm_output_grad,
+)
 from dezero.kernels.compiled.rows import add_rows
 from dezero.kernels.reference import add_at, col2im, einsum, im2col, matmul
 
@@ -58,12 +83,29 @@ __all__ = [
     "copy",
     "deconv2d",
     "einsum",
+    "elu",
+    "elu_grad",
+    "erf",
     "gates",
     "gates_grad_w",
     "gates_grad_x",
+    "gelu",
+    "gelu_grad",
+    "gelu_tanh",
+    "gelu_tanh_grad",
+    "gru_cell",
+    "gru_cell_grad",
+    "hard_swish",
+    "hard_swish_grad",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_grad",
     "linear",
     "log_softmax",
+    "lstm_cell",
+    "lstm_cell_grad",
+    "lstm_output",
+    "lstm_output_grad",
     "matmul",
     "max_pool",
     "max_pool_gather",
@@ -78,8 +120,12 @@ __all__ = [
     "sgd",
     "sigmoid",
     "sigmoid_grad",
+    "silu",
+    "silu_grad",
     "softmax_cross_entropy",
     "softmax_cross_entropy_grad",
+    "softplus",
+    "softplus_grad",
     "tanh",
     "tanh_grad",
 ]

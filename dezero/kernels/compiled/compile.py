@@ -28,7 +28,7 @@ _config: Any = numba.config
 if _config.DISABLE_JIT:
     raise ImportError("the environment variable NUMBA_DISABLE_JIT turns compiling off")
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "compiled_in_order", "inlined"]
 
 
 def _digest() -> str:
@@ -72,7 +72,21 @@ def compiled(function: Callable[..., Any]) -> Any:
     Of what "fast" arithmetic may do, two things are allowed: to multiply and add with one rounding, and to sum in
     another order, the same one each time, in as many partial sums as a vector has lanes.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc"}}
+    return _compiled(function, {"contract", "reassoc"})
+
+
+def compiled_in_order(function: Callable[..., Any]) -> Any:
+    """As `compiled`, with sums in the order in which they are written: for what rests on how a sum is rounded."""
+    return _compiled(function, {"contract"})
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """As `compiled_in_order`, as a part of whatever calls it: a loop with a call in it is not made of vectors."""
+    return _compiled(function, {"contract"}, forceinline=True)
+
+
+def _compiled(function: Callable[..., Any], allowed: set[str], **more: Any) -> Any:
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": allowed, **more}
     if not _can_be_kept:
         return numba.njit(**options)(function)
     with _numba_keeps_code_in(_FOLDER):

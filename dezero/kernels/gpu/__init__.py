@@ -11,7 +11,28 @@ Results are in C order. Their sums are taken in float32 at least.
 
 from dezero.kernels.gpu.conv import conv2d, conv2d_grad_w, conv2d_relu, deconv2d
 from dezero.kernels.gpu.dropout import dropout_mask
-from dezero.kernels.gpu.elementwise import relu, relu_grad, sigmoid, sigmoid_grad, tanh_grad
+from dezero.kernels.gpu.elementwise import (
+    elu,
+    elu_grad,
+    erf,
+    gelu,
+    gelu_grad,
+    gelu_tanh,
+    gelu_tanh_grad,
+    hard_swish,
+    hard_swish_grad,
+    leaky_relu,
+    leaky_relu_grad,
+    relu,
+    relu_grad,
+    sigmoid,
+    sigmoid_grad,
+    silu,
+    silu_grad,
+    softplus,
+    softplus_grad,
+    tanh_grad,
+)
 from dezero.kernels.gpu.norm import (
     batch_norm,
     batch_norm_grad,
@@ -22,6 +43,14 @@ from dezero.kernels.gpu.norm import (
 )
 from dezero.kernels.gpu.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
 from dezero.kernels.gpu.product import einsum, gates, gates_grad_w, gates_grad_x, linear, matmul
+from dezero.kernels.gpu.recurrent import (
+    gru_cell,
+    gru_cell_grad,
+    lstm_cell,
+    lstm_cell_grad,
+    lstm_output,
+    lstm_output_grad,
+)
 from dezero.kernels.gpu.rows import add_at, add_rows
 from dezero.kernels.gpu.softmax import log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
 from dezero.kernels.gpu.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd, update_all
@@ -47,12 +76,29 @@ __all__ = [
     "deconv2d",
     "dropout_mask",
     "einsum",
+    "elu",
+    "elu_grad",
+    "erf",
     "gates",
     "gates_grad_w",
     "gates_grad_x",
+    "gelu",
+    "gelu_grad",
+    "gelu_tanh",
+    "gelu_tanh_grad",
+    "gru_cell",
+    "gru_cell_grad",
+    "hard_swish",
+    "hard_swish_grad",
     "im2col",
+    "leaky_relu",
+    "leaky_relu_grad",
     "linear",
     "log_softmax",
+    "lstm_cell",
+    "lstm_cell_grad",
+    "lstm_output",
+    "lstm_output_grad",
     "matmul",
     "max_pool",
     "max_pool_gather",
@@ -67,8 +113,12 @@ __all__ = [
     "sgd",
     "sigmoid",
     "sigmoid_grad",
+    "silu",
+    "silu_grad",
     "softmax_cross_entropy",
     "softmax_cross_entropy_grad",
+    "softplus",
+    "softplus_grad",
     "tanh",
     "tanh_grad",
     "update_all",
