@@ -801,7 +801,7 @@ def backpropagate(
     for node in queue:
         gys = _take_output_gradients(node, gradients, keep)
         pairs = _input_gradients(node, gys, modes.observer)
-        shared = None
+        shared, additions = None, []
         for x, gx in pairs:
             if route is not None and x not in route.through:
                 continue
@@ -814,11 +814,13 @@ def backpropagate(
                         shared = _in_several_places(gys, pairs)
                     if gx in shared:
                         borrowed.add(x)
-            elif in_place and x in totals:
-                gradients[x] = _add_in_place(gradients[x], gx)
+            elif in_place and x in totals and _is_alike(gradients[x].data, gx.data):
+                additions.append((gradients[x].data, gx.data))
             else:
                 gradients[x] = gradients[x] + gx  # not in place: another node may hold either
                 totals.add(x)
+        if additions:
+            _add_in_place(additions)
     borrowed -= totals
     if route is not None and route.ends:
         return gradients  # they go on, in whatever memory, to the pass that asked
@@ -836,12 +838,17 @@ def _in_several_places(gys: list[Variable], pairs: list[tuple[Variable, Variable
     return several
 
 
-def _add_in_place(total: Variable, gx: Variable) -> Variable:
-    """Return total + gx, without a new array where the old one serves, and without an operation."""
-    if total.data.shape != gx.data.shape or total.data.dtype != gx.data.dtype:
-        return total + gx
-    total.data += gx.data
-    return total
+def _is_alike(x0: Any, x1: Any) -> bool:
+    return x0.shape == x1.shape and x0.dtype == x1.dtype
+
+
+def _add_in_place(additions: list[tuple[Any, Any]]) -> None:
+    """total += gx for each pair of arrays, without new ones and without an operation; on a GPU in one launch."""
+    if len(additions) > 2 and type(additions[0][0]) is not ndarray:
+        kernels.for_array(additions[0][0]).add_all(additions)
+        return
+    for total, gx in additions:
+        total += gx
 
 
 def run_hooks(x: Variable, gradient: Variable) -> Variable:
@@ -1493,7 +1500,8 @@ def sum_array_to(x: Any, shape: tuple[int, ...]) -> Any:
         raise ValueError(f"sum_to: x {x.shape} cannot be summed to {shape}, which does not broadcast to it")
     lead = x.ndim - len(shape)
     stretched = [i for i, n in enumerate(shape, start=lead) if n == 1 and x.shape[i] != 1]
-    return x.sum(axis=(*range(lead), *stretched)).reshape(shape)
+    y = x.sum(axis=(*range(lead), *stretched), keepdims=not lead)
+    return y if shape and y.shape == shape else y.reshape(shape)  # a leaf's gradient would be a copy of a view
 
 
 # ----------------------------------------------------------------------------------------------------------------------

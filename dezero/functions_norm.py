@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 from typing import Any
 
@@ -18,7 +17,6 @@ from dezero.core import (
     as_operand,
     as_python_number,
     check_number,
-    is_floating,
     is_int,
     reshape,
 )
@@ -49,20 +47,16 @@ class BatchNorm(Function):
         self.channels = (1, -1) if x.ndim == 2 else (1, -1, 1, 1)  # the shape that lines gamma up with x's second axis
         self.train = Config.train
         if self.train:
-            y, self.mean, self.var = kernels.for_array(x).batch_norm(x, gamma, beta, self.eps)
+            kernel = kernels.for_array(x)
+            y, self.mean, self.var = kernel.batch_norm(x, gamma, beta, self.eps)
             if not Config.recomputing:  # the first time around, this batch was counted
-                self._update_running(self.mean, self.var, x.size // gamma.size)
+                running = self.running_mean, self.running_var
+                kernel.update_statistics(*running, self.mean, self.var, self.decay, x.size // gamma.size)
             return y
         # copies: training goes on changing the running arrays in place
         self.mean, self.var = self.running_mean.astype(gamma.dtype), self.running_var.astype(gamma.dtype)
         scale = gamma / (self.var + self.eps) ** 0.5
         return kernels.for_array(x).scale_and_shift(x, scale, beta - self.mean * scale)
-
-    def _update_running(self, mean: Any, var: Any, count: int) -> None:
-        unbiased = var * (count / builtins.max(count - 1, 1))
-        for running, batch in ((self.running_mean, mean), (self.running_var, unbiased)):
-            running *= self.decay
-            running += ((1 - self.decay) * batch).astype(running.dtype)
 
     def backward(self, gy: Variable) -> Any:
         x, gamma, _ = self.inputs
@@ -266,13 +260,24 @@ def dropout(x: Any, dropout_ratio: float = 0.5) -> Variable:
     operand = as_operand("dropout", x)
     if not Config.train:
         return operand if operand is x else Variable(operand.data)
-    return operand * _dropout_mask(operand.data, dropout_ratio)
-
-
-def _dropout_mask(x: Any, ratio: float) -> Any:
-    """1 / (1 - ratio) where an element of x is kept, 0 where it is dropped."""
-    scale = 1 / (1 - ratio) if ratio < 1 else 0.0
+    scale = 1 / (1 - dropout_ratio) if dropout_ratio < 1 else 0.0
+    x = operand.data
     if isinstance(x, np.ndarray):
-        return (random.uniform(*x.shape) > ratio).astype(x.dtype) * scale
-    dtype = x.dtype if is_floating(x.dtype) else np.dtype(np.float64)
-    return kernels.for_array(x).dropout_mask(x.shape, dtype, ratio, scale, random.key)
+        return operand * ((random.uniform(*x.shape) > dropout_ratio).astype(x.dtype) * scale)
+    return Dropout(dropout_ratio, scale)(as_floating("dropout", operand))
+
+
+class Dropout(Function):
+    """y = x * mask, with a mask drawn where x is: `scale` where an element is kept, 0 where it is dropped."""
+
+    precision = "any"
+
+    def __init__(self, ratio: float, scale: float) -> None:
+        self.ratio, self.scale = ratio, scale
+
+    def forward(self, x: Any) -> Any:
+        y, self.mask = kernels.for_array(x).dropout(x, self.ratio, self.scale, random.key)
+        return y
+
+    def backward(self, gy: Variable) -> Any:
+        return gy * self.mask

@@ -67,7 +67,7 @@ def test_digits_are_right_from_tail_to_tail(name, dtype, backend):
         y, gx = value_and_gradient(ACTIVATIONS[name], x)
     exact_y, slope = np.array([EXACT[name](float(each)) for each in x]).T
     terms = np.abs(exact_y) + np.abs(slope)
-    if backend == "numba" and dtype == np.float32:  # computed in float64, and rounded once
+    if backend == "numba" and dtype == np.float32 and name != "leaky_relu":  # computed in float64, and rounded once
         assert (np.abs(y - exact_y) <= 0.501 * np.spacing(np.abs(exact_y).astype(dtype))).all()
         assert (np.abs(gx - slope) <= 0.501 * np.spacing(np.abs(slope).astype(dtype)) + 1e-14 * terms).all()
         return

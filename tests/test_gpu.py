@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simulated_cublas
 
 import dezero
 from dezero import DataLoader, Model, Parameter, Variable, cuda, datasets, gpu_report, optimizers, random
@@ -175,13 +176,15 @@ def philox(key, counter):
 
 @pytest.mark.parametrize("key", [0, 0xFFFFFFFFFFFFFFFF, 0x123456789ABCDEF0, 1 << 32])
 def test_the_numbers_are_philoxs(gpu, key):
-    from dezero.kernels.gpu import dropout_mask
+    from dezero.kernels.gpu import dropout
 
     assert philox(0, 0) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]  # from the authors' known answers
     uniform = np.array([word >> 8 for counter in range(3) for word in philox(key, counter)][:10]) / 2**24
+    x = np.arange(1.0, 11.0).reshape(5, 2).T
     for ratio in np.sort(uniform):
-        mask = gpu.back(dropout_mask((2, 5), np.dtype("f8"), float(ratio), 3.0, lambda: key))
+        y, mask = map(gpu.back, dropout(gpu.to(x), float(ratio), 3.0, lambda: key))
         np.testing.assert_array_equal(mask.ravel(), np.where(uniform >= ratio, 3.0, 0.0))
+        np.testing.assert_array_equal(y, x * mask)
 
 
 def test_weights_made_at_the_first_batch_are_those_of_the_cpu(gpu):
@@ -603,3 +606,116 @@ def test_without_a_gpu_the_report_says_what_is_missing():
     assert done.returncode == 1
     assert done.stdout.startswith("device    none: CuPy is not installed: pip install 'dezero[gpu13]'")
     assert done.stderr == ""
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Launches that need not be
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def launches_of(gpu, step):
+    """The names of the kernels and functions that a step launches; its second call is recorded."""
+    from simulated_gpu import pieces_of
+
+    stream = gpu.cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        step()  # which compiles
+        stream.begin_capture()
+        try:
+            step()
+        finally:
+            graph = stream.end_capture()
+        return pieces_of(graph)
+
+
+def backward_of(loss, leaves):
+    def step():
+        for leaf in leaves:
+            leaf.cleargrad()
+        loss().backward()
+
+    return step
+
+
+def test_no_gradient_of_a_leaf_is_copied(simulated, monkeypatch):
+    """Of a convolution, a linear layer, batch norm, a scale that broadcasts, and of what is used often."""
+    library = simulated_cublas.install(monkeypatch, simulated.cupy)
+    parts = L.Conv2d(4, 3, pad=1, in_channels=3), L.BatchNorm(), L.Linear(2, in_size=64)
+    x, t = simulated.to(np.ones((2, 3, 4, 4), np.float32)), simulated.to(np.array([0, 1]))
+    scale = Variable(simulated.to(np.ones((1, 4, 1, 1), np.float32)))
+    conv, norm, linear = parts
+    for layer in parts:
+        layer.to_gpu()
+
+    def loss():
+        y = norm(conv(x)) * scale
+        return F.softmax_cross_entropy(linear(F.flatten(F.relu(y + y * y + y))), t)
+
+    loss()
+    leaves = [scale, *(param for layer in parts for param in layer.params() if not param.is_buffer)]
+    found = launches_of(simulated, backward_of(loss, leaves))
+    assert "copy" not in found
+    assert all(leaf.grad.data.base is None for leaf in leaves)
+    assert not library.problems, library.problems
+
+
+def test_gradients_of_several_leaves_are_added_up_in_one_launch(gpu):
+    xs = [Variable(gpu.to(np.full(n, float(n), np.float32))) for n in (1, 3, 300, 2000)]
+
+    class Powers(dezero.Function):
+        def forward(self, *xs):
+            self.xs = xs
+            return self.xs[0] * 1
+
+        def backward(self, gy):
+            return tuple(x * 2.0 for x in map(Variable, self.xs))
+
+    def loss():
+        return sum(F.sum(Powers()(*xs)) for _ in range(5))
+
+    step = backward_of(loss, xs)
+    step()
+    for n, x in zip((1, 3, 300, 2000), xs, strict=True):
+        np.testing.assert_array_equal(gpu.back(x.grad.data), np.full(n, 10.0 * n))
+    if hasattr(gpu.cupy, "_machine"):
+        found = launches_of(gpu, step)
+        assert found.count("sgd") == 3  # the first two of five make the sum
+        assert "__iadd__" not in found
+
+
+def test_a_leaf_that_a_node_takes_twice_gets_both_gradients(gpu):
+    """Three additions and more in one launch, two of which go to one place."""
+    x, y = (Variable(gpu.to(np.arange(1.0, 600.0))) for _ in range(2))
+
+    class Both(dezero.Function):
+        def forward(self, a, b, c, d):
+            return a + b + c + d
+
+        def backward(self, gy):
+            return gy, gy * 2, gy * 4, gy * 8
+
+    F.sum(Both()(x, x, y, y) + Both()(x, y, x, y) + Both()(x, y, y, x) + Both()(y, y, x, x)).backward()
+    np.testing.assert_array_equal(gpu.back(x.grad.data), np.full(599, 3.0 + 5 + 9 + 12))
+    np.testing.assert_array_equal(gpu.back(y.grad.data), np.full(599, 12.0 + 10 + 6 + 3))
+
+
+def test_running_statistics_are_a_launch(simulated):
+    x = simulated.to(np.arange(24.0, dtype=np.float32).reshape(4, 6))
+    norm = L.BatchNorm()
+    norm.to_gpu()
+    found = launches_of(simulated, lambda: norm(x))
+    assert found.count("dezero_update_statistics") == 1
+    assert not {"__imul__", "__iadd__", "__rmul__", "astype"} & {*found}
+
+
+def test_dropout_is_a_launch_forward_and_one_back(simulated):
+    x = Variable(simulated.cupy.ones((5, 7), np.float32))
+    gy = Variable(simulated.cupy.ones((5, 7), np.float32))
+
+    def step():
+        x.cleargrad()
+        y = F.dropout(x, 0.5)
+        y.grad = gy
+        y.backward()
+
+    assert launches_of(simulated, step) == ["dropout", "__mul__"]

@@ -244,6 +244,10 @@ CASES = {
     "gru_cell_grad": [(numbers(3, *shape), *(numbers(*shape, seed=i) for i in (1, 2, 3))) for shape in CELLS],
     "batch_norm": [*per_channel(BATCHES, 1e-3), *per_channel([(300, 3), (70, 2, 3, 3), (3, 2, 70, 70)], 0.1)],
     "batch_norm_grad": [*batch_norm_grads()],
+    "update_statistics": [
+        (numbers(C), *(np.abs(numbers(C, seed=i)) for i in (1, 2, 3)), 0.9, count)
+        for C, count in [(5, 7), (1, 1), (0, 2)]
+    ],
     "scale_and_shift": per_channel([*BATCHES, (0, 3), (0, 2, 3, 3)]),
     "channel_sum": each_shape(*BATCHES, (0, 3), (0, 2, 3, 3), (300, 3), (70, 2, 9, 9)),
     "normalise": [(*args, 1e-3) for args in each_shape(*MATRICES)],
@@ -305,7 +309,7 @@ CASES = {
     "adadelta": [*updates(2, 0.9, 1e-3)],
     "adam": [*updates(2, 0.1, 0.9, 0.99, 1e-3)],
 }
-UPDATES = {"sgd", "momentum_sgd", "adagrad", "rmsprop", "adadelta", "adam"}
+UPDATES = {"update_statistics", "sgd", "momentum_sgd", "adagrad", "rmsprop", "adadelta", "adam"}
 
 
 def strided(x):

@@ -413,6 +413,17 @@ def batch_norm_grad(x: Any, gy: Any, gamma: Any, mean: Any, var: Any, eps: float
     return gx * _per_channel(gamma / std, x), ggamma, gbeta
 
 
+def update_statistics(mean: Any, var: Any, batch_mean: Any, batch_var: Any, decay: float, count: int) -> None:
+    """mean = decay * mean + (1 - decay) * batch_mean, and var alike, in place: all (C,).
+
+    `batch_var` is the biased variance of so many numbers; what is added is the unbiased one.
+    """
+    unbiased = batch_var * (count / max(count - 1, 1))
+    for running, batch in ((mean, batch_mean), (var, unbiased)):
+        running *= decay
+        running += ((1 - decay) * batch).astype(running.dtype)
+
+
 def scale_and_shift(x: Any, scale: Any, shift: Any) -> Any:
     """y = x * scale + shift, channel by channel: x (N, C, ...), scale and shift (C,)."""
     return x * _per_channel(scale, x) + _per_channel(shift, x)

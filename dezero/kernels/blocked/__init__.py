@@ -73,6 +73,7 @@ from dezero.kernels.reference import (
     softplus,
     softplus_grad,
     tanh,
+    update_statistics,
 )
 
 __all__ = [
@@ -138,4 +139,5 @@ __all__ = [
     "softplus_grad",
     "tanh",
     "tanh_grad",
+    "update_statistics",
 ]

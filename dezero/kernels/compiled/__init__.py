@@ -63,7 +63,7 @@ from dezero.kernels.compiled.recurrent import (
     lstm_output_grad,
 )
 from dezero.kernels.compiled.rows import add_rows
-from dezero.kernels.reference import add_at, col2im, einsum, im2col, matmul
+from dezero.kernels.reference import add_at, col2im, einsum, im2col, matmul, update_statistics
 
 __all__ = [
     "adadelta",
@@ -128,6 +128,7 @@ __all__ = [
     "softplus_grad",
     "tanh",
     "tanh_grad",
+    "update_statistics",
 ]
 
 

@@ -330,9 +330,10 @@ def leaky_relu(x: Any, slope: float) -> Any:
 
 @compiled_in_order
 def _leaky_relu(x, y, slope):  # type: ignore[no-untyped-def]
+    zero, slope = y.dtype.type(0), y.dtype.type(slope)  # not float64: memory alone takes time here
     for i in range(len(x)):
-        v = np.float64(x[i])
-        y[i] = v if v > 0.0 else v * slope
+        v = x[i]
+        y[i] = v if v > zero else v * slope
 
 
 def leaky_relu_grad(x: Any, gy: Any, slope: float) -> Any:
@@ -342,6 +343,7 @@ def leaky_relu_grad(x: Any, gy: Any, slope: float) -> Any:
 
 @compiled_in_order
 def _leaky_relu_grad(x, gy, gx, slope):  # type: ignore[no-untyped-def]
+    zero, slope = gx.dtype.type(0), gx.dtype.type(slope)
     for i in range(len(x)):
-        g = np.float64(gy[i])
-        gx[i] = g if x[i] > 0 else g * slope
+        g = gy[i]
+        gx[i] = g if x[i] > zero else g * slope

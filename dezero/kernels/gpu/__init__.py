@@ -10,7 +10,7 @@ Results are in C order. Their sums are taken in float32 at least.
 """
 
 from dezero.kernels.gpu.conv import conv2d, conv2d_grad_w, conv2d_relu, deconv2d
-from dezero.kernels.gpu.dropout import dropout_mask
+from dezero.kernels.gpu.dropout import dropout
 from dezero.kernels.gpu.elementwise import (
     elu,
     elu_grad,
@@ -32,6 +32,7 @@ from dezero.kernels.gpu.elementwise import (
     softplus,
     softplus_grad,
     tanh_grad,
+    update_statistics,
 )
 from dezero.kernels.gpu.norm import (
     batch_norm,
@@ -53,7 +54,7 @@ from dezero.kernels.gpu.recurrent import (
 )
 from dezero.kernels.gpu.rows import add_at, add_rows
 from dezero.kernels.gpu.softmax import log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
-from dezero.kernels.gpu.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd, update_all
+from dezero.kernels.gpu.update import adadelta, adagrad, adam, add_all, momentum_sgd, rmsprop, sgd, update_all
 from dezero.kernels.gpu.windows import col2im, im2col
 from dezero.kernels.reference import copy, tanh
 
@@ -61,6 +62,7 @@ __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "add_all",
     "add_at",
     "add_rows",
     "average_pool",
@@ -74,7 +76,7 @@ __all__ = [
     "conv2d_relu",
     "copy",
     "deconv2d",
-    "dropout_mask",
+    "dropout",
     "einsum",
     "elu",
     "elu_grad",
@@ -122,4 +124,5 @@ __all__ = [
     "tanh",
     "tanh_grad",
     "update_all",
+    "update_statistics",
 ]

@@ -90,7 +90,8 @@ def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, d
         total = gW if total is None else total.astype(sums_dtype(x.dtype), copy=False) + gW
     if total is None:  # there is no image
         return sys.modules["cupy"].zeros((OC, C, *kernel_size), x.dtype)
-    return total.astype(x.dtype, copy=False).reshape(OC, C, *kernel_size)
+    total = total.astype(x.dtype, copy=False)  # fresh, and nobody else's: in its new shape it is no view of another
+    return sys.modules["cupy"].ndarray((OC, C, *kernel_size), total.dtype, total.data)
 
 
 def _empty(shape: tuple[int, ...], dtype: Any) -> Any:

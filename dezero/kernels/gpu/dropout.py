@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dezero.kernels.gpu import slots
-from dezero.kernels.gpu.launch import FLOATING, Source, for_each
+from dezero.kernels.gpu.launch import FLOATING, Source, contiguous, for_each
 
 _SOURCE = Source(
     r"""
@@ -31,27 +30,31 @@ __device__ void philox(unsigned int* c, unsigned int key0, unsigned int key1)
     }
 }
 
-// A thread makes four elements.
-__device__ void mask_of(T* mask, I k, I count, unsigned int key0, unsigned int key1, A ratio, A scale)
+// A thread makes four elements of the mask, and of x * mask.
+__device__ void drop(const T* x, T* y, T* mask, I k, I count, unsigned int key0, unsigned int key1, A ratio, A scale)
 {
     unsigned int c[4] = {(unsigned int)k, (unsigned int)((unsigned long long)k >> 32), 0, 0};
     philox(c, key0, key1);
     for (int j = 0; j < 4 && 4 * k + j < count; j++) {
         const A uniform = (A)(c[j] >> 8) * (A)(1.0f / 16777216);  // 24 bits, all that a float holds: in [0, 1)
-        mask[4 * k + j] = uniform >= ratio ? (T)scale : (T)(A)0;
+        const T kept = uniform >= ratio ? (T)scale : (T)(A)0;
+        mask[4 * k + j] = kept;
+        y[4 * k + j] = (T)((A)x[4 * k + j] * (A)kept);
     }
 }
 
-extern "C" __global__ void dropout_mask(T* mask, I threads, I count, I key0, I key1, A ratio, A scale)
+extern "C" __global__ void dropout(
+    const T* x, T* y, T* mask, I threads, I count, I key0, I key1, A ratio, A scale)
 {
     const I k = (I)blockIdx.x * blockDim.x + threadIdx.x;
-    if (k < threads) mask_of(mask, k, count, (unsigned int)key0, (unsigned int)key1, ratio, scale);
+    if (k < threads) drop(x, y, mask, k, count, (unsigned int)key0, (unsigned int)key1, ratio, scale);
 }
 
-extern "C" __global__ void dropout_mask_of_slot(T* mask, const K* key, I threads, I count, A ratio, A scale)
+extern "C" __global__ void dropout_of_slot(
+    const T* x, T* y, T* mask, const K* key, I threads, I count, A ratio, A scale)
 {
     const I k = (I)blockIdx.x * blockDim.x + threadIdx.x;
-    if (k < threads) mask_of(mask, k, count, (unsigned int)key[0], (unsigned int)key[1], ratio, scale);
+    if (k < threads) drop(x, y, mask, k, count, (unsigned int)key[0], (unsigned int)key[1], ratio, scale);
 }
 """,
     types=FLOATING,
@@ -59,16 +62,20 @@ extern "C" __global__ void dropout_mask_of_slot(T* mask, const K* key, I threads
 )
 
 
-def dropout_mask(shape: tuple[int, ...], dtype: Any, ratio: float, scale: float, draw: Callable[[], int]) -> Any:
-    """`scale` where a number drawn uniformly from [0, 1) is `ratio` or more, 0 elsewhere; `draw` draws 64 bits."""
-    mask = sys.modules["cupy"].empty(shape, dtype)
+def dropout(x: Any, ratio: float, scale: float, draw: Callable[[], int]) -> tuple[Any, Any]:
+    """Return x * mask, and the mask: `scale` where a number drawn from [0, 1) is `ratio` or more, 0 elsewhere.
+
+    `draw` draws 64 bits, from which all these numbers follow.
+    """
+    xp, x = sys.modules["cupy"], contiguous(x)
+    y, mask = xp.empty(x.shape, x.dtype), xp.empty(x.shape, x.dtype)
     key = slots.numbers(lambda: _words(draw()), np.int32)
-    count, types = math.prod(shape), {"T": mask.dtype, "K": np.dtype(np.int32)}
+    threads, types = -(-x.size // 4), {"T": x.dtype, "K": np.dtype(np.int32)}
     if isinstance(key, tuple):
-        for_each(_SOURCE, "dropout_mask", -(-count // 4), (mask,), (count, *key), (ratio, scale), **types)
+        for_each(_SOURCE, "dropout", threads, (x, y, mask), (x.size, *key), (ratio, scale), **types)
     else:
-        for_each(_SOURCE, "dropout_mask_of_slot", -(-count // 4), (mask, key), (count,), (ratio, scale), **types)
-    return mask
+        for_each(_SOURCE, "dropout_of_slot", threads, (x, y, mask, key), (x.size,), (ratio, scale), **types)
+    return y, mask
 
 
 def _words(key: int) -> tuple[int, ...]:

@@ -70,6 +70,13 @@ OPERATIONS = {
         "T gx",
         "gx = (A)x > 0 ? gy : (T)((A)gy * (A)slope)",
     ),
+    "update_statistics": (
+        "X batch_mean, Y batch_var, float64 decay, float64 unbias",
+        "T mean, U var",
+        "const A old = (A)decay, rest = (A)(1 - decay);"
+        "mean = (T)(old * (A)mean + rest * (A)batch_mean);"
+        "var = (U)(old * (A)var + rest * ((A)unbias * (A)batch_var))",
+    ),
 }
 
 # What several of them need. Beyond +-100 or +-1000 functions are what they are at infinity, but infinity * 0 is NaN.
@@ -203,3 +210,9 @@ def leaky_relu(x: Any, slope: float) -> Any:
 def leaky_relu_grad(x: Any, gy: Any, slope: float) -> Any:
     """As `reference.leaky_relu_grad`."""
     return _apply("leaky_relu_grad", gy.dtype, x, gy, slope)
+
+
+def update_statistics(mean: Any, var: Any, batch_mean: Any, batch_var: Any, decay: float, count: int) -> None:
+    """As `reference.update_statistics`."""
+    unbias = count / max(count - 1, 1)
+    _apply("update_statistics", mean.dtype, batch_mean, batch_var, decay, unbias, mean, var)

@@ -130,6 +130,15 @@ def update_all(name: str, updates: list[tuple[Any, ...]], numbers: Callable[[], 
         _update_group(name, group, slots.numbers(lambda: RULES[name].work_out(*numbers()), sums_dtype(T)), T, K)
 
 
+def add_all(additions: list[tuple[Any, Any]]) -> None:
+    """y += x for each (y, x) of arrays of one shape and dtype, in few launches; y in C order."""
+    groups: dict[Any, list[tuple[Any, ...]]] = {}
+    for y, x in additions:
+        groups.setdefault(y.dtype, []).append((y, x))
+    for T, group in groups.items():
+        _update_group("sgd", group, (-1.0,), T, T)  # y - -1 * x, to the last bit
+
+
 def _update_group(name: str, group: list[tuple[Any, ...]], numbers: Any, T: Any, K: Any) -> None:
     """Update what lies in C order together, and of all else, one by one, copies."""
     together, others = [], []
