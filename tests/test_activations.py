@@ -78,6 +78,21 @@ def test_digits_are_right_from_tail_to_tail(name, dtype, backend):
 
 
 @pytest.mark.parametrize("backend", kernels.BACKENDS)
+@pytest.mark.parametrize(("dtype", "x"), [(np.float32, -80.0), (np.float64, -450.0)])
+@pytest.mark.parametrize("name", ["gelu", "gelu, tanh", "silu", "softplus"])
+def test_no_tail_is_cut_off(name, dtype, x, backend):
+    """Down to where the dtype's own numbers end; 1 + erf and 1 + tanh would be 0 long before."""
+    if name != "silu":
+        x = {"gelu": -math.sqrt(-1.8 * x), "gelu, tanh": -((-10 * x) ** (1 / 3)), "softplus": x / 1.5}[name]
+    with kernels.using_kernels(backend):
+        y, gx = value_and_gradient(ACTIVATIONS[name], np.full(3, x, dtype))
+    value, slope = EXACT[name](float(dtype(x)))
+    assert abs(value) < 1e-30
+    np.testing.assert_allclose(y, value, rtol=3e-5 if dtype == np.float32 else 1e-7)
+    np.testing.assert_allclose(gx, slope, rtol=3e-5 if dtype == np.float32 else 1e-7)
+
+
+@pytest.mark.parametrize("backend", kernels.BACKENDS)
 @pytest.mark.parametrize("create_graph", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @each

@@ -7,6 +7,8 @@ fast way here (integers, float16) is left to `blocked`.
 
 from dezero.kernels.blocked import (
     log_softmax,
+    lstm_output,
+    lstm_output_grad,
     sigmoid,
     softmax_cross_entropy,
     softmax_cross_entropy_grad,
@@ -54,14 +56,7 @@ from dezero.kernels.compiled.norm import (
 )
 from dezero.kernels.compiled.pool import average_pool, average_pool_grad, max_pool, max_pool_gather, max_pool_scatter
 from dezero.kernels.compiled.product import gates, gates_grad_w, gates_grad_x, linear
-from dezero.kernels.compiled.recurrent import (
-    gru_cell,
-    gru_cell_grad,
-    lstm_cell,
-    lstm_cell_grad,
-    lstm_output,
-    lstm_output_grad,
-)
+from dezero.kernels.compiled.recurrent import gru_cell, gru_cell_grad, lstm_cell, lstm_cell_grad
 from dezero.kernels.compiled.rows import add_rows
 from dezero.kernels.reference import add_at, col2im, einsum, im2col, matmul, update_statistics
 

@@ -1,4 +1,7 @@
-"""What a step of a recurrent network does with its sums of products: all gates in one pass."""
+"""What a step of a recurrent network does with its sums of products: all gates in one pass.
+
+What is a tanh and little else (an LSTM's output) is left to NumPy, whose tanh is the faster one.
+"""
 
 from __future__ import annotations
 
@@ -62,38 +65,6 @@ def _lstm_cell_grad(gates, c, gc, go, gys, gc_last):  # type: ignore[no-untyped-
         gos[k] = go[k] * o * (one - o)
         gus[k] = g * i * (one - u * u)
         gc_last[k] = g * f
-
-
-def lstm_output(c: Any, o: Any) -> Any:
-    """As `reference.lstm_output`."""
-    if not is_ours(c, o):
-        return blocked.lstm_output(c, o)
-    (h,) = _results(c, c.shape)
-    _lstm_output(*_flat(c, o, h))
-    return h
-
-
-@compiled_in_order
-def _lstm_output(c, o, h):  # type: ignore[no-untyped-def]
-    for k in range(len(c)):
-        h[k] = o[k] * tanh_(np.float64(c[k]))
-
-
-def lstm_output_grad(c: Any, o: Any, gh: Any) -> tuple[Any, Any]:
-    """As `reference.lstm_output_grad`."""
-    if not is_ours(c, o, gh):
-        return blocked.lstm_output_grad(c, o, gh)
-    gc, go = _results(c, c.shape, c.shape)
-    _lstm_output_grad(*_flat(c, o, gh, gc, go))
-    return gc, go
-
-
-@compiled_in_order
-def _lstm_output_grad(c, o, gh, gc, go):  # type: ignore[no-untyped-def]
-    for k in range(len(c)):
-        t = tanh_(np.float64(c[k]))
-        gc[k] = gh[k] * o[k] * (1.0 - t * t)
-        go[k] = gh[k] * t
 
 
 def gru_cell(sums: Any, nx: Any, nh: Any, h: Any) -> tuple[Any, Any]:
