@@ -623,4 +623,6 @@ def elementwise_sources():
 def as_function(spec, T):
     inputs, outputs, operation = spec
     arguments = [f"const {x}" for x in inputs.split(", ")] + [x.replace(" ", "& ") for x in outputs.split(", ")]
-    return f"{launch.header(T)}\ntypedef T X;\n__device__ void f({', '.join(arguments)}) {{ {operation}; }}"
+    types = "typedef T X, Y, U; typedef double float64;"
+    preamble = elementwise.PREAMBLE if T in launch.FLOATING else ""
+    return f"{launch.header(T)}\n{types}{preamble}\n__device__ void f({', '.join(arguments)}) {{ {operation}; }}"

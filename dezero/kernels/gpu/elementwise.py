@@ -80,7 +80,7 @@ OPERATIONS = {
 }
 
 # What several of them need. Beyond +-100 or +-1000 functions are what they are at infinity, but infinity * 0 is NaN.
-_PREAMBLE = f"""
+PREAMBLE = f"""
 __device__ A logistic(A x)
 {{
     const A z = exp(x < 0 ? x : -x);  // not exp(-x), which overflows for very negative x
@@ -103,7 +103,7 @@ def _make(cupy: Any, name: str, dtype: Any) -> Any:
 def kernel_of(cupy: Any, name: str, operation: tuple[str, str, str], dtype: Any) -> Any:
     """CuPy's kernel of (in, out, operation), whose A goes with arrays of `dtype`."""
     A = C_TYPES[sums_of(dtype.name)]
-    preamble = _PREAMBLE if A in ("float", "double") else ""  # integers have no exponentials
+    preamble = PREAMBLE if A in ("float", "double") else ""  # integers have no exponentials
     return cupy.ElementwiseKernel(*operation, f"dezero_{name}", preamble=f"typedef {A} A;{preamble}")
 
 
