@@ -1057,7 +1057,7 @@ class Add(_Operator):
 
     @staticmethod
     def forward(x0: Any, x1: Any) -> Any:
-        return x0 + x1
+        return x0 + x1 if type(x0) is ndarray else kernels.for_array(x0).add(x0, x1)  # which keeps channels last
 
     def backward(self, gy: Variable) -> Any:
         return gy, gy
@@ -1283,7 +1283,7 @@ class AsType(Function):
         self.dtype = np.dtype(dtype)
 
     def forward(self, x: Any) -> Any:
-        return x.astype(self.dtype)
+        return kernels.for_array(x).astype(x, self.dtype)
 
     def backward(self, gy: Variable) -> Any:
         return gy  # the engine gives it the input's dtype

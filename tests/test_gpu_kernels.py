@@ -43,7 +43,10 @@ def as_made(xp, x):
 
 
 def channels_last(xp, x):
-    return xp.ascontiguousarray(x.swapaxes(1, -1)).swapaxes(1, -1) if x.ndim > 2 else fortran(xp, x)
+    if x.ndim < 3:
+        return fortran(xp, x)
+    away, back = (0, *range(2, x.ndim), 1), (0, x.ndim - 1, *range(1, x.ndim - 1))
+    return xp.ascontiguousarray(x.transpose(away)).transpose(back)
 
 
 def fortran(xp, x):
@@ -60,6 +63,29 @@ def reversed_(xp, x):
 
 
 ARRANGEMENTS = [as_made, channels_last, strided, reversed_, fortran]
+
+# Whose results lie as their first argument of images; those of others lie in C order, but cuDNN's.
+KEEPING = {
+    *("add", "astype", "relu", "relu_grad", "sigmoid", "sigmoid_grad", "tanh", "tanh_grad"),
+    *("batch_norm", "batch_norm_grad", "scale_and_shift"),
+    *("max_pool", "max_pool_gather", "max_pool_scatter", "average_pool", "average_pool_grad"),
+}
+CUDNNS = {"conv2d", "deconv2d"}
+
+
+def lies_last(x):
+    """Say whether images are in no C order, but have their channels last in memory."""
+    return not x.flags.c_contiguous and x.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def lies_as_it_should(name, y, args):
+    if y.ndim != 4 or name in {"einsum", "matmul", *UPDATES} or (name in CUDNNS and lies_last(y)):
+        return True
+    images = next(x for x in args if hasattr(x, "flags"))
+    wanted = name in KEEPING and images.ndim == 4 and lies_last(images)
+    if wanted:
+        return lies_last(y) or 1 in y.shape
+    return y.flags.c_contiguous or name == "astype"  # which keeps any order
 
 
 def same_kind(x, dtype):
@@ -88,6 +114,7 @@ def check(gpu, name, dtype, arrangements, cases=None, largest=math.inf):
             assert isinstance(y, gpu.cupy.ndarray), where
             assert y.shape == np.shape(z), where
             assert same_kind(y, np.asarray(kind).dtype), (where, y.dtype)
+            assert lies_as_it_should(name, y, args), f"{where}: strides {y.strides}"
             room = tolerance * max(1.0, np.abs(np.asarray(z)[np.isfinite(z)]).max(initial=0))
             np.testing.assert_allclose(gpu.back(y), z, rtol=tolerance, atol=room, err_msg=where)
         if name not in UPDATES:
@@ -114,7 +141,9 @@ def test_log_softmax_takes_float16(gpu):
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(CASES) - {"gates", "gates_grad_w", "gates_grad_x", "tanh", *UPDATES}))
+@pytest.mark.parametrize(
+    "name", sorted(set(CASES) - {"astype", "gates", "gates_grad_w", "gates_grad_x", "tanh", *UPDATES})
+)
 def test_a_kernel_takes_bfloat16(gpu, name):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     for case in CASES[name]:
@@ -132,16 +161,90 @@ def test_a_kernel_takes_bfloat16(gpu, name):
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_kernel_computes_the_same_with_long_indexes(gpu, name, monkeypatch):
     monkeypatch.setattr(launch, "WIDE", 0)
-    check(gpu, name, "float32", [as_made])
+    check(gpu, name, "float32", [as_made, channels_last])
 
 
 @pytest.mark.parametrize("name", ["batch_norm", "batch_norm_grad", "normalise", "normalise_grad", "channel_sum"])
-@pytest.mark.parametrize(("piece", "pieces"), [(1, 1000), (5, 1000), (7, 3)])
-def test_into_how_many_pieces_a_channel_is_cut_does_not_matter(gpu, name, piece, pieces, monkeypatch):
+@pytest.mark.parametrize(("piece", "pieces", "width"), [(1, 1000, 32), (5, 1000, 1), (7, 3, 2), (64, 1000, 4)])
+def test_into_how_many_pieces_a_channel_is_cut_does_not_matter(gpu, name, piece, pieces, width, monkeypatch):
     monkeypatch.setattr(norm, "PIECE", piece)
     monkeypatch.setattr(norm, "PIECES", pieces)
+    monkeypatch.setattr(norm, "WIDTH", width)
     cases = [case for case in CASES[name] if case[0].size < 5000]
-    check(gpu, name, "float64", [as_made], cases=cases)
+    check(gpu, name, "float64", [as_made, channels_last], cases=cases)
+
+
+@pytest.mark.parametrize("name", ["batch_norm", "batch_norm_grad", "channel_sum", "scale_and_shift"])
+@pytest.mark.parametrize("shape", [(3, 70, 5, 7), (2, 32, 3, 3), (40, 65), (300, 40, 1, 1), (5, 33, 1, 2)])
+@pytest.mark.parametrize("piece", [8192, 100])
+def test_many_channels_side_by_side(gpu, name, shape, piece, monkeypatch):
+    monkeypatch.setattr(norm, "PIECE", piece)
+    x, gy, *per_channel = (numbers(*size, seed=i) for i, size in enumerate([shape, shape, *[shape[1:2]] * 3]))
+    mean, var = per_channel[1], per_channel[2] ** 2
+    cases = {
+        "batch_norm": (x, *per_channel[:2], 1e-3),
+        "batch_norm_grad": (x, gy, per_channel[0], mean, var, 1e-3),
+        "channel_sum": (x,),
+        "scale_and_shift": (x, *per_channel[:2]),
+    }
+    check(gpu, name, "float64", [as_made, channels_last], cases=[cases[name]])
+
+
+def test_channels_side_by_side_are_read_side_by_side(gpu, monkeypatch):
+    """Neighbouring threads read neighbours in memory: a block has 32 channels, and so many fewer elements of each."""
+    cuts = {}
+    monkeypatch.setattr(norm, "in_blocks", lambda *args, **options: cuts.update({args[1]: (*args[2:4], args[5])}))
+    x = gpu.to(numbers(16, 64, 32, 32).astype(np.float32))
+    backend = kernels.for_array(x)
+    backend.channel_sum(channels_last(gpu.cupy, x))
+    assert cuts["sums"] == (2 * 64, 256, (64, 1, 16384, 64, 32))
+    backend.channel_sum(x)
+    assert cuts["sums"] == (64 * 2, 256, (64, 1024, 16384, 2, 1))
+    backend.channel_sum(x[:, :, 0, 0])
+    assert cuts["sums"] == (2, 256, (64, 1, 16, 1, 32))
+    backend.channel_sum(x[:, :1, 0, 0])
+    assert cuts["sums"] == (1, 32, (1, 1, 16, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
+@pytest.mark.parametrize("name", sorted(KEEPING - {"batch_norm", "batch_norm_grad"}))
+def test_the_order_in_memory_changes_no_bit(gpu, name, dtype):
+    for case in CASES[name]:
+        args = gpu.to([x.astype(dtype) if is_leaf(x) else x for x in case])
+        if args[0].ndim != 4:
+            continue
+        f = getattr(kernels.for_array(args[0]), name)
+        last = [channels_last(gpu.cupy, x) if hasattr(x, "ndim") else x for x in args]
+        for others in (args, last):  # the first alone lies so, or all do
+            found, wanted = f(last[0], *others[1:]), f(*args)
+            for y, z in zip(*(r if isinstance(r, tuple) else (r,) for r in (found, wanted)), strict=True):
+                np.testing.assert_array_equal(gpu.back(y), gpu.back(z))
+                assert lies_as_it_should(name, y, last)
+
+
+def test_a_maximum_that_was_found_with_channels_last_gives_its_gradient_so(gpu):
+    x = channels_last(gpu.cupy, gpu.to(numbers(2, 3, 8, 8)))
+    backend = kernels.for_array(x)
+    y, indexes = backend.max_pool(x, (2, 2), (2, 2), NONE)
+    gy = gpu.cupy.ascontiguousarray(y)  # as it comes from a reshape
+    gx = backend.max_pool_scatter(gy, indexes, (8, 8), (2, 2), (2, 2), NONE)
+    assert lies_last(gx)
+    np.testing.assert_array_equal(
+        gpu.back(gx), reference.max_pool_scatter(*map(gpu.back, (gy, indexes)), (8, 8), (2, 2), (2, 2), NONE)
+    )
+
+
+def test_a_sum_of_images_and_something_that_broadcasts_lies_as_the_images(gpu):
+    x = channels_last(gpu.cupy, gpu.to(numbers(2, 3, 4, 5)))
+    backend = kernels.for_array(x)
+    for shape in [(1, 3, 1, 1), (2, 3, 4, 5), (2, 1, 4, 1)]:
+        other = numbers(*shape, seed=1)
+        y = backend.add(x, gpu.to(other))
+        assert lies_last(y)
+        np.testing.assert_array_equal(gpu.back(y), gpu.back(x) + other)
+    for shape in [(), (5,), (4, 5), (2, 2, 3, 4, 5)]:  # of other axes: CuPy adds them in C order
+        other = numbers(*shape, seed=1)
+        np.testing.assert_array_equal(gpu.back(backend.add(x, gpu.to(other))), gpu.back(x) + other)
 
 
 @pytest.mark.parametrize("name", ["conv2d", "conv2d_relu", "deconv2d", "conv2d_grad_w"])
@@ -371,7 +474,7 @@ def test_a_variance_as_small_as_the_mean_is_rounded_keeps_its_digits(gpu):
     np.testing.assert_allclose(gpu.back(y), reference.normalise(exact.T, 1e-12)[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1_000_000, 1), (1, 1, 1000, 1000), (10, 2, 500, 100)])
+@pytest.mark.parametrize("shape", [(1_000_000, 1), (1, 1, 1000, 1000), (10, 2, 500, 100), (300_000, 3)])
 def test_sums_of_a_million_numbers_keep_their_digits(gpu, shape):
     x = (np.random.default_rng(0).random(shape) + 0.5).astype(np.float32)
     gy = np.random.default_rng(1).random(shape).astype(np.float32)
@@ -379,6 +482,8 @@ def test_sums_of_a_million_numbers_keep_their_digits(gpu, shape):
     axes = (0, *range(2, x.ndim))
     backend = kernels.for_array(gpu.to(x))
     np.testing.assert_allclose(gpu.back(backend.channel_sum(gpu.to(x))), exact.sum(axis=axes), rtol=1e-6)
+    last = backend.channel_sum(channels_last(gpu.cupy, gpu.to(x)))
+    np.testing.assert_allclose(gpu.back(last), exact.sum(axis=axes), rtol=1e-6)
     ones = np.ones(shape[1], np.float32)
     _, mean, var = backend.batch_norm(*map(gpu.to, (x, ones, ones)), 1e-5)
     np.testing.assert_allclose(gpu.back(mean), exact.mean(axis=axes), rtol=1e-6)
@@ -515,19 +620,9 @@ def test_the_kernels_are_those_of_the_reference(gpu):
 ROOMS = sorted(set(REFERENCE) - {"copy", "gates", "gates_grad_w", "gates_grad_x", "linear", "tanh"})
 
 
-def test_results_lie_in_c_order(gpu):
+def test_what_has_no_images_or_gradients_of_weights_lies_in_c_order(gpu):
     backend = kernels.for_array(gpu.to(np.zeros(1)))
-    for name in (
-        "conv2d",
-        "conv2d_relu",
-        "deconv2d",
-        "conv2d_grad_w",
-        "max_pool",
-        "batch_norm",
-        "batch_norm_grad",
-        "im2col",
-        "col2im",
-    ):
+    for name in ("conv2d_grad_w", "im2col", "col2im"):
         for case in CASES[name]:
             args = [channels_last(gpu.cupy, gpu.to(x)) if is_leaf(x) else x for x in case]
             y = getattr(backend, name)(*args)

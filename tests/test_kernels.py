@@ -230,6 +230,8 @@ CASES = {
     "relu_grad": [*each_shape(*SHAPES, count=2), (np.array([-0.0, 0.0, 1.0, -1.0]), np.full(4, np.inf))],
     "sigmoid": [*each_shape(*SHAPES), (np.array([-1000.0, -100.0, -50.0, -8.0, 8.0, 50.0, 1000.0, np.inf, -np.inf]),)],
     "sigmoid_grad": each_shape(*SHAPES, count=2),
+    "add": [*each_shape(*SHAPES, count=2), (numbers(2, 3, 4, 5), numbers(1, 3, 1, 1))],
+    "astype": [(x, np.dtype(np.float32)) for (x,) in each_shape(*SHAPES)],
     "tanh": [*each_shape(*SHAPES), (np.array([-1000.0, 1000.0, np.inf, -np.inf]),)],
     "tanh_grad": each_shape(*SHAPES, count=2),
     **{name: activations() for name in ("erf", "gelu", "gelu_tanh", "silu", "hard_swish")},

@@ -29,9 +29,10 @@ def words(text):
 ORDER = words("""
     cuda files random core_simple
     kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference
-    kernels.gpu.slots kernels.gpu.launch kernels.gpu.windows kernels.gpu.libraries kernels.gpu.elementwise
-    kernels.gpu.recurrent kernels.gpu.cudnn kernels.gpu.cublas kernels.gpu.product kernels.gpu.conv kernels.gpu.pool kernels.gpu.norm
-    kernels.gpu.softmax kernels.gpu.rows kernels.gpu.update kernels.gpu.dropout kernels.gpu
+    kernels.gpu.slots kernels.gpu.launch kernels.gpu.channels kernels.gpu.windows kernels.gpu.libraries
+    kernels.gpu.elementwise kernels.gpu.recurrent kernels.gpu.cudnn kernels.gpu.cublas kernels.gpu.product
+    kernels.gpu.conv kernels.gpu.pool kernels.gpu.norm kernels.gpu.softmax kernels.gpu.rows kernels.gpu.update
+    kernels.gpu.dropout kernels.gpu
     kernels.blocked.layout kernels.blocked.activation kernels.blocked.winograd kernels.blocked.conv kernels.blocked.norm
     kernels.blocked.pool kernels.blocked.rows kernels.blocked.update kernels.blocked
     kernels.compiled.compile kernels.compiled.simd kernels.compiled.layout kernels.compiled.product

@@ -175,6 +175,16 @@ def copy(x: Any) -> Any:
     return x.copy(order="C")
 
 
+def add(x0: Any, x1: Any) -> Any:
+    """y = x0 + x1, broadcasting."""
+    return x0 + x1
+
+
+def astype(x: Any, dtype: Any) -> Any:
+    """A copy of x with another dtype, in the order of x."""
+    return x.astype(dtype)
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # Activations
 # ----------------------------------------------------------------------------------------------------------------------

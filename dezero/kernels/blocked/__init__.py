@@ -42,7 +42,9 @@ from dezero.kernels.blocked.rows import (
 )
 from dezero.kernels.blocked.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
 from dezero.kernels.reference import (
+    add,
     add_at,
+    astype,
     col2im,
     copy,
     einsum,
@@ -80,8 +82,10 @@ __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "add",
     "add_at",
     "add_rows",
+    "astype",
     "average_pool",
     "average_pool_grad",
     "batch_norm",

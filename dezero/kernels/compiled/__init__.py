@@ -58,14 +58,16 @@ from dezero.kernels.compiled.pool import average_pool, average_pool_grad, max_po
 from dezero.kernels.compiled.product import gates, gates_grad_w, gates_grad_x, linear
 from dezero.kernels.compiled.recurrent import gru_cell, gru_cell_grad, lstm_cell, lstm_cell_grad
 from dezero.kernels.compiled.rows import add_rows
-from dezero.kernels.reference import add_at, col2im, einsum, im2col, matmul, update_statistics
+from dezero.kernels.reference import add, add_at, astype, col2im, einsum, im2col, matmul, update_statistics
 
 __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "add",
     "add_at",
     "add_rows",
+    "astype",
     "average_pool",
     "average_pool_grad",
     "batch_norm",

@@ -6,12 +6,15 @@ that no two write to one place, and the same input gives the same bits (`add_row
 `cuda.deterministic` is set). **Nothing waits:** no kernel reads a value back, so that Python runs ahead of the device.
 What a value would have to be read for (is a label a class?) comes out as NaN.
 
-Results are in C order. Their sums are taken in float32 at least.
+Results are in C order, or, where their arguments are, with channels last in memory: `channels.py` says more. Their sums
+are taken in float32 at least.
 """
 
 from dezero.kernels.gpu.conv import conv2d, conv2d_grad_w, conv2d_relu, deconv2d
 from dezero.kernels.gpu.dropout import dropout
 from dezero.kernels.gpu.elementwise import (
+    add,
+    astype,
     elu,
     elu_grad,
     erf,
@@ -31,6 +34,7 @@ from dezero.kernels.gpu.elementwise import (
     silu_grad,
     softplus,
     softplus_grad,
+    tanh,
     tanh_grad,
     update_statistics,
 )
@@ -56,15 +60,17 @@ from dezero.kernels.gpu.rows import add_at, add_rows
 from dezero.kernels.gpu.softmax import log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
 from dezero.kernels.gpu.update import adadelta, adagrad, adam, add_all, momentum_sgd, rmsprop, sgd, update_all
 from dezero.kernels.gpu.windows import col2im, im2col
-from dezero.kernels.reference import copy, tanh
+from dezero.kernels.reference import copy
 
 __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "add",
     "add_all",
     "add_at",
     "add_rows",
+    "astype",
     "average_pool",
     "average_pool_grad",
     "batch_norm",

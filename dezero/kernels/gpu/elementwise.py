@@ -1,10 +1,15 @@
-"""Activations and their gradients: one launch each, over arrays of any layout."""
+"""Activations and their gradients, sums of two and casts: one launch each, over arrays of any layout.
+
+Images with channels last in memory stay so.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from dezero.kernels import reference
+from dezero.kernels.gpu import channels
 from dezero.kernels.gpu.launch import C_TYPES, remembered, sums_of
 from dezero.kernels.reference import GELU_TANH
 
@@ -93,7 +98,7 @@ __device__ A within(A x, A most) {{ return x < -most ? -most : x > most ? most :
 
 
 def _apply(name: str, dtype: Any, *arrays: Any) -> Any:
-    return remembered((name, dtype), _make, name, dtype)(*arrays)
+    return channels.elementwise(remembered((name, dtype), _make, name, dtype), *arrays)
 
 
 def _make(cupy: Any, name: str, dtype: Any) -> Any:
@@ -130,6 +135,11 @@ def sigmoid(x: Any) -> Any:
 def sigmoid_grad(y: Any, gy: Any) -> Any:
     """As `reference.sigmoid_grad`."""
     return _apply("sigmoid_grad", gy.dtype, y, gy)
+
+
+def tanh(x: Any) -> Any:
+    """As `reference.tanh`."""
+    return channels.elementwise(reference.tanh, x)
 
 
 def tanh_grad(y: Any, gy: Any) -> Any:
@@ -216,3 +226,13 @@ def update_statistics(mean: Any, var: Any, batch_mean: Any, batch_var: Any, deca
     """As `reference.update_statistics`."""
     unbias = count / max(count - 1, 1)
     _apply("update_statistics", mean.dtype, batch_mean, batch_var, decay, unbias, mean, var)
+
+
+def add(x0: Any, x1: Any) -> Any:
+    """As `reference.add`."""
+    return channels.elementwise(reference.add, x0, x1) if x0.ndim == x1.ndim else x0 + x1
+
+
+def astype(x: Any, dtype: Any) -> Any:
+    """As `reference.astype`."""
+    return channels.elementwise(lambda x: reference.astype(x, dtype), x)

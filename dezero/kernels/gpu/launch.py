@@ -11,7 +11,8 @@ second, and keeps what came out on disk. After that a launch is a look into a di
 over the bytes of a NumPy scalar as they are, knowing nothing of the C function, so sizes are made I's and other numbers
 A's, and remembered.
 
-Kernels read arrays by pointer, so these must be in C order and of the type that was compiled for: see `contiguous`.
+Kernels read arrays by pointer, so these must be of the type that was compiled for, and in C order: see `contiguous`. A
+few know of images in another one: see `channels`.
 Nothing waits for the device, and all runs on CuPy's current stream.
 """
 
@@ -46,17 +47,18 @@ C_TYPES = {
 
 # For sources with sums over a block, whose threads, as many as `threads_for` says, must all call it.
 BLOCK_SUM = rf"""
-// The sum of every thread's value, in the order of a tree: the same bits in every run.
-__device__ A block_sum(A value)
+// The sum of every thread's value, in the order of a tree: the same bits in every run. With a `width`, a power of two,
+// of every width-th thread's: the sums of that many columns, each for the threads of its own.
+__device__ A block_sum(A value, I width = 1)
 {{
     __shared__ A parts[{THREADS}];
     parts[threadIdx.x] = value;
     __syncthreads();
-    for (int half = blockDim.x / 2; half > 0; half /= 2) {{
+    for (int half = blockDim.x / 2; half >= width; half /= 2) {{
         if (threadIdx.x < half) parts[threadIdx.x] += parts[threadIdx.x + half];
         __syncthreads();
     }}
-    const A sum = parts[0];
+    const A sum = parts[threadIdx.x % width];
     __syncthreads();  // all have read before another sum is begun
     return sum;
 }}

@@ -6,6 +6,9 @@ numbers that float32 loses no digits. Sums run through several launches: each bl
 `parts`, and each block of the next launch adds up those of its channel, all in the same order. Rows that are
 normalised, (M, D), are the channels of one image with D pixels.
 
+Images with channels last in memory are (N * H * W, C), images of one pixel, as all of shape (N, C) are. Neighbours are
+of different channels there: so a block has up to WIDTH channels side by side, and that much smaller pieces of each.
+
 Mean and variance take two passes over x, sum(x) / M and sum((x - mean)^2) / M, and the second also finds how far the
 mean was rounded, `off` = sum(x - mean) / M. Source: Chan, Golub and LeVeque, "Algorithms for computing the sample
 variance", 1983.
@@ -18,6 +21,7 @@ import math
 import sys
 from typing import Any, NamedTuple
 
+from dezero.kernels.gpu import channels
 from dezero.kernels.gpu.launch import (
     BLOCK_SUM,
     FLOATING,
@@ -31,34 +35,39 @@ from dezero.kernels.gpu.launch import (
 
 PIECE = 8192  # elements of a channel that a block adds up
 PIECES = 256  # of a channel at most; pieces grow beyond
+WIDTH = 32  # channels that a block has side by side at most, where an image is one pixel
 
-# What kernels that sum have in common: block c * S + s works on elements start <= m < end of channel c.
+# What kernels that sum have in common. Block c * S + s works on a piece of channel c, every thread on some elements of
+# it; or, with a width above 1, on the pieces of that many channels, every thread on some elements of one.
 _PIECES = (
     BLOCK_SUM
     + r"""
 struct Piece {
-    I c, s, start, end;
+    I c, s, start, end, step;  // this thread's: from `start` on every step-th element before `end`
+    bool writes;               // for its channel and piece it is the one that does
 };
 
-__device__ Piece piece(I M, I S)
+__device__ Piece piece(I C, I M, I S, I width)
 {
-    const I c = (I)blockIdx.x / S, s = (I)blockIdx.x % S, length = (M + S - 1) / S;
-    const I start = s * length, end = start + length < M ? start + length : M;
-    return Piece{c, s, start, end};
+    const I column = (I)threadIdx.x % width, row = (I)threadIdx.x / width, step = (I)blockDim.x / width;
+    const I c = (I)blockIdx.x / S * width + column, s = (I)blockIdx.x % S, length = (M + S - 1) / S;
+    const I end = (s + 1) * length < M ? (s + 1) * length : M;
+    if (c >= C) return Piece{C - 1, s, 0, 0, step, false};  // nothing to do but to wait with the others
+    return Piece{c, s, s * length + row, end, step, row == 0};
 }
 
 // Where element m of channel c stands.
 __device__ I place(I m, I c, I C, I P)
 {
-    return (m / P * C + c) * P + m % P;
+    return P == 1 ? m * C + c : (m / P * C + c) * P + m % P;
 }
 
-// The sum of what the S pieces of channel c have left.
-__device__ A total(const A* parts, I c, I S)
+// The sum of what the S pieces of the thread's channel have left, in parts (S, C).
+__device__ A total(const A* parts, Piece p, I C, I S, I width)
 {
     A sum = 0;
-    for (I s = threadIdx.x; s < S; s += blockDim.x) sum += parts[c * S + s];
-    return block_sum(sum);
+    for (I s = (I)threadIdx.x / width; s < S; s += p.step) sum += parts[s * C + p.c];
+    return block_sum(sum, width);
 }
 """
 )
@@ -66,44 +75,45 @@ __device__ A total(const A* parts, I c, I S)
 _SUMS = Source(
     _PIECES
     + r"""
-extern "C" __global__ void sums(const T* x, A* parts, I C, I P, I M, I S)
+extern "C" __global__ void sums(const T* x, A* parts, I C, I P, I M, I S, I width)
 {
-    const Piece p = piece(M, S);
+    const Piece p = piece(C, M, S, width);
     A sum = 0;
-    for (I m = p.start + threadIdx.x; m < p.end; m += blockDim.x) sum += (A)x[place(m, p.c, C, P)];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+    for (I m = p.start; m < p.end; m += p.step) sum += (A)x[place(m, p.c, C, P)];
+    sum = block_sum(sum, width);
+    if (p.writes) parts[p.s * C + p.c] = sum;
 }
 
-// The sums of the pieces -> the sums of the channels, a block each.
-extern "C" __global__ void sums_of_sums(const A* parts, T* y, I S)
+// The sums of the pieces -> the sums of the channels, `width` of them a block.
+extern "C" __global__ void sums_of_sums(const A* parts, T* y, I C, I S, I width)
 {
-    const A sum = total(parts, blockIdx.x, S);
-    if (threadIdx.x == 0) y[blockIdx.x] = (T)sum;
+    const Piece p = piece(C, 0, 1, width);
+    const A sum = total(parts, p, C, S, width);
+    if (p.writes) y[p.c] = (T)sum;
 }
 """,
     FLOATING,
 )
 
-# parts (3, blocks): the sums of x, of x - mean, and of (x - mean)^2.
+# parts (3, S, C): the sums of x, of x - mean, and of (x - mean)^2.
 _FORWARD = Source(
     _PIECES
     + r"""
-extern "C" __global__ void squares(const T* x, A* parts, I C, I P, I M, I S)
+extern "C" __global__ void squares(const T* x, A* parts, I C, I P, I M, I S, I width)
 {
-    const Piece p = piece(M, S);
-    const A mean = total(parts, p.c, S) / (A)M;
+    const Piece p = piece(C, M, S, width);
+    const A mean = total(parts, p, C, S, width) / (A)M;
     A sum = 0, square = 0;
-    for (I m = p.start + threadIdx.x; m < p.end; m += blockDim.x) {
+    for (I m = p.start; m < p.end; m += p.step) {
         const A d = (A)x[place(m, p.c, C, P)] - mean;
         sum += d;
         square += d * d;
     }
-    sum = block_sum(sum);
-    square = block_sum(square);
-    if (threadIdx.x == 0) {
-        parts[C * S + blockIdx.x] = sum;
-        parts[2 * C * S + blockIdx.x] = square;
+    sum = block_sum(sum, width);
+    square = block_sum(square, width);
+    if (p.writes) {
+        parts[(S + p.s) * C + p.c] = sum;
+        parts[(2 * S + p.s) * C + p.c] = square;
     }
 }
 
@@ -111,42 +121,43 @@ struct Moments {
     A mean, off, var;  // the mean is mean + off, which can have more digits than an A
 };
 
-__device__ Moments moments(const A* parts, I c, I C, I M, I S)
+__device__ Moments moments(const A* parts, Piece p, I C, I M, I S, I width)
 {
-    const A mean = total(parts, c, S) / (A)M;
-    A off = total(parts + C * S, c, S) / (A)M;
-    A var = total(parts + 2 * C * S, c, S) / (A)M;
+    const A mean = total(parts, p, C, S, width) / (A)M;
+    A off = total(parts + C * S, p, C, S, width) / (A)M;
+    A var = total(parts + 2 * C * S, p, C, S, width) / (A)M;
     if (!(off - off == 0)) off = 0;  // x has an infinity, and the mean is one, or NaN
     var -= off * off;
     return Moments{mean, off, var < 0 ? (A)0 : var};
 }
 
 extern "C" __global__ void batch_norm(const T* x, const A* parts, const T* gamma, const T* beta, T* y, T* mean, T* var,
-                                      I C, I P, I M, I S, A eps)
+                                      I C, I P, I M, I S, I width, A eps)
 {
-    const Piece p = piece(M, S);
-    const Moments of = moments(parts, p.c, C, M, S);
+    const Piece p = piece(C, M, S, width);
+    const Moments of = moments(parts, p, C, M, S, width);
     const A scale = (A)gamma[p.c] / sqrt(of.var + eps), shift = (A)beta[p.c];
-    for (I m = p.start + threadIdx.x; m < p.end; m += blockDim.x) {
+    for (I m = p.start; m < p.end; m += p.step) {
         const I k = place(m, p.c, C, P);
         y[k] = (T)(((A)x[k] - of.mean - of.off) * scale + shift);
     }
-    if (p.s == 0 && threadIdx.x == 0) {
+    if (p.s == 0 && p.writes) {
         mean[p.c] = (T)(of.mean + of.off);
         var[p.c] = (T)of.var;
     }
 }
 
-extern "C" __global__ void normalise(const T* x, const A* parts, T* y, T* mean, T* std, I C, I P, I M, I S, A eps)
+extern "C" __global__ void normalise(const T* x, const A* parts, T* y, T* mean, T* std, I C, I P, I M, I S,
+                                     I width, A eps)
 {
-    const Piece p = piece(M, S);
-    const Moments of = moments(parts, p.c, C, M, S);
+    const Piece p = piece(C, M, S, width);
+    const Moments of = moments(parts, p, C, M, S, width);
     const A deviation = sqrt(of.var + eps);
-    for (I m = p.start + threadIdx.x; m < p.end; m += blockDim.x) {
+    for (I m = p.start; m < p.end; m += p.step) {
         const I k = place(m, p.c, C, P);
         y[k] = (T)(((A)x[k] - of.mean - of.off) / deviation);
     }
-    if (p.s == 0 && threadIdx.x == 0) {
+    if (p.s == 0 && p.writes) {
         mean[p.c] = (T)(of.mean + of.off);
         std[p.c] = (T)deviation;
     }
@@ -155,26 +166,25 @@ extern "C" __global__ void normalise(const T* x, const A* parts, T* y, T* mean, 
     FLOATING,
 )
 
-# parts (2, blocks): the sums of gy, and of gy * n with n = (x - mean) * inverse, where `inverse` is 1 / std. The
+# parts (2, S, C): the sums of gy, and of gy * n with n = (x - mean) * inverse, where `inverse` is 1 / std. The
 # gradient of `normalise` has n already, in place of x: its mean is 0, and its inverse 1.
 _BACKWARD = Source(
     _PIECES
     + r"""
-__device__ void sum_products(const T* x, const T* gy, A* parts, A mean, A inverse, I C, I P, I M, I S)
+__device__ void sum_products(const T* x, const T* gy, A* parts, A mean, A inverse, Piece p, I C, I P, I S, I width)
 {
-    const Piece p = piece(M, S);
     A sum = 0, product = 0;
-    for (I m = p.start + threadIdx.x; m < p.end; m += blockDim.x) {
+    for (I m = p.start; m < p.end; m += p.step) {
         const I k = place(m, p.c, C, P);
         const A g = (A)gy[k];
         sum += g;
         product += g * (((A)x[k] - mean) * inverse);
     }
-    sum = block_sum(sum);
-    product = block_sum(product);
-    if (threadIdx.x == 0) {
-        parts[blockIdx.x] = sum;
-        parts[C * S + blockIdx.x] = product;
+    sum = block_sum(sum, width);
+    product = block_sum(product, width);
+    if (p.writes) {
+        parts[p.s * C + p.c] = sum;
+        parts[(S + p.s) * C + p.c] = product;
     }
 }
 
@@ -183,42 +193,43 @@ __device__ void centre(const T* x, const T* gy, T* gx, A sum, A product, A mean,
 {
     sum /= (A)M;
     product /= (A)M;
-    for (I m = p.start + threadIdx.x; m < p.end; m += blockDim.x) {
+    for (I m = p.start; m < p.end; m += p.step) {
         const I k = place(m, p.c, C, P);
         gx[k] = (T)(((A)gy[k] - sum - ((A)x[k] - mean) * inverse * product) * scale);
     }
 }
 
 extern "C" __global__ void batch_products(const T* x, const T* gy, const T* mean, const T* var, A* parts, I C, I P, I M,
-                                          I S, A eps)
+                                          I S, I width, A eps)
 {
-    const I c = (I)blockIdx.x / S;
-    sum_products(x, gy, parts, (A)mean[c], 1 / sqrt((A)var[c] + eps), C, P, M, S);
+    const Piece p = piece(C, M, S, width);
+    sum_products(x, gy, parts, (A)mean[p.c], 1 / sqrt((A)var[p.c] + eps), p, C, P, S, width);
 }
 
 extern "C" __global__ void batch_norm_grad(const T* x, const T* gy, const T* gamma, const T* mean, const T* var,
-                                           const A* parts, T* gx, T* ggamma, T* gbeta, I C, I P, I M, I S, A eps)
+                                           const A* parts, T* gx, T* ggamma, T* gbeta, I C, I P, I M, I S, I width,
+                                           A eps)
 {
-    const Piece p = piece(M, S);
-    const A sum = total(parts, p.c, S), product = total(parts + C * S, p.c, S);
+    const Piece p = piece(C, M, S, width);
+    const A sum = total(parts, p, C, S, width), product = total(parts + C * S, p, C, S, width);
     const A inverse = 1 / sqrt((A)var[p.c] + eps);
     centre(x, gy, gx, sum, product, (A)mean[p.c], inverse, (A)gamma[p.c] * inverse, p, C, P, M);
-    if (p.s == 0 && threadIdx.x == 0) {
+    if (p.s == 0 && p.writes) {
         ggamma[p.c] = (T)product;
         gbeta[p.c] = (T)sum;
     }
 }
 
-extern "C" __global__ void row_products(const T* y, const T* gy, A* parts, I C, I P, I M, I S)
+extern "C" __global__ void row_products(const T* y, const T* gy, A* parts, I C, I P, I M, I S, I width)
 {
-    sum_products(y, gy, parts, 0, 1, C, P, M, S);
+    sum_products(y, gy, parts, 0, 1, piece(C, M, S, width), C, P, S, width);
 }
 
 extern "C" __global__ void normalise_grad(const T* y, const T* std, const T* gy, const A* parts, T* gx, I C, I P, I M,
-                                          I S)
+                                          I S, I width)
 {
-    const Piece p = piece(M, S);
-    const A sum = total(parts, p.c, S), product = total(parts + C * S, p.c, S);
+    const Piece p = piece(C, M, S, width);
+    const A sum = total(parts, p, C, S, width), product = total(parts + C * S, p, C, S, width);
     centre(y, gy, gx, sum, product, 0, 1, 1 / (A)std[p.c], p, C, P, M);
 }
 """,
@@ -240,7 +251,7 @@ extern "C" __global__ void scale_and_shift(const T* x, const T* scale, const T* 
 
 
 class _Cut(NamedTuple):
-    """How an array is cut: so many blocks of so many threads, and the sizes C, P, M, S that kernels take."""
+    """How an array is cut: so many blocks of so many threads, and the sizes C, P, M, S, width that kernels take."""
 
     blocks: int
     threads: int
@@ -248,31 +259,35 @@ class _Cut(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def _cut(shape: tuple[int, ...], most: tuple[int, int]) -> _Cut:
-    """Cut (N, C, ...); `most` is PIECE and PIECES."""
+def _cut(shape: tuple[int, ...], last: bool, most: tuple[int, int, int]) -> _Cut:
+    """Cut (N, C, ...), with channels last in memory or not; `most` is PIECE, PIECES and WIDTH."""
     N, C, P = shape[0], shape[1], math.prod(shape[2:])
     M = N * P
-    S = min(max(1, -(-M // most[0])), most[1])
-    return _Cut(C * S, threads_for(-(-M // S)), (C, P, M, S))
+    P = 1 if last else P
+    width = min(1 << max(0, C - 1).bit_length(), most[2]) if P == 1 else 1
+    S = min(max(1, -(-M // max(1, most[0] // width))), most[1])
+    return _Cut(-(-C // width) * S, threads_for(-(-M // S) * width), (C, P, M, S, width))
 
 
-def _cut_channels(x: Any) -> _Cut:
-    return _cut(x.shape, (PIECE, PIECES))
+def _cut_channels(x: Any, last: bool) -> _Cut:
+    return _cut(x.shape, last, (PIECE, PIECES, WIDTH))
 
 
 def _cut_rows(x: Any) -> _Cut:
-    return _cut((1, *x.shape), (PIECE, PIECES))
+    return _cut((1, *x.shape), False, (PIECE, PIECES, WIDTH))
 
 
 def _parts(kinds: int, cut: _Cut, dtype: Any) -> Any:
-    return sys.modules["cupy"].empty((kinds, cut.blocks), sums_dtype(dtype))
+    C, _, _, S, _ = cut.sizes
+    return sys.modules["cupy"].empty((kinds, S, C), sums_dtype(dtype))
 
 
 def batch_norm(x: Any, gamma: Any, beta: Any, eps: float) -> tuple[Any, Any, Any]:
     """As `reference.batch_norm`: y as x, mean (C,), var (C,)."""
     xp, T = sys.modules["cupy"], x.dtype
-    x, cut = contiguous(x), _cut_channels(x)
-    y, mean, var = xp.empty(x.shape, T), xp.empty(x.shape[1], T), xp.empty(x.shape[1], T)
+    last = channels.lie_last(x)
+    x, cut = channels.in_order(x, last), _cut_channels(x, last)
+    y, mean, var = channels.empty(x.shape, T, last), xp.empty(x.shape[1], T), xp.empty(x.shape[1], T)
     arrays = contiguous(gamma, T), contiguous(beta, T), y, mean, var
     in_blocks(_FORWARD, "batch_norm", *cut[:2], (x, _squares(x, cut), *arrays), cut.sizes, (eps,), T=T)
     return y, mean, var
@@ -298,11 +313,13 @@ def _squares(x: Any, cut: _Cut) -> Any:
 def batch_norm_grad(x: Any, gy: Any, gamma: Any, mean: Any, var: Any, eps: float) -> tuple[Any, Any, Any]:
     """As `reference.batch_norm_grad`: gx as x, ggamma (C,), gbeta (C,)."""
     xp, T = sys.modules["cupy"], x.dtype
-    cut = _cut_channels(x)
-    x, gy, gamma, mean, var = (contiguous(array, T) for array in (x, gy, gamma, mean, var))
+    last = channels.lie_last(x)
+    cut = _cut_channels(x, last)
+    x, gy = channels.in_order(x, last), channels.in_order(gy, last, T)
+    gamma, mean, var = (contiguous(array, T) for array in (gamma, mean, var))
     parts = _parts(2, cut, T)
     in_blocks(_BACKWARD, "batch_products", *cut[:2], (x, gy, mean, var, parts), cut.sizes, (eps,), T=T)
-    gx, ggamma, gbeta = xp.empty(x.shape, T), xp.empty(gamma.shape, T), xp.empty(gamma.shape, T)
+    gx, ggamma, gbeta = channels.empty(x.shape, T, last), xp.empty(gamma.shape, T), xp.empty(gamma.shape, T)
     arrays = x, gy, gamma, mean, var, parts, gx, ggamma, gbeta
     in_blocks(_BACKWARD, "batch_norm_grad", *cut[:2], arrays, cut.sizes, (eps,), T=T)
     return gx, ggamma, gbeta
@@ -323,22 +340,24 @@ def channel_sum(gy: Any) -> Any:
     """As `reference.channel_sum`: (N, C, ...) -> (C,)."""
     if gy.dtype.kind in "biu":
         return gy.sum(axis=(0, *range(2, gy.ndim)))
-    cut = _cut_channels(gy)
-    parts = sys.modules["cupy"].empty(cut.blocks, sums_dtype(gy.dtype))
-    in_blocks(_SUMS, "sums", *cut[:2], (contiguous(gy), parts), cut.sizes, T=gy.dtype)
-    C, _, _, S = cut.sizes
+    last = channels.lie_last(gy)
+    cut = _cut_channels(gy, last)
+    C, _, _, S, width = cut.sizes
+    parts = sys.modules["cupy"].empty(S * C, sums_dtype(gy.dtype))
+    in_blocks(_SUMS, "sums", *cut[:2], (channels.in_order(gy, last), parts), cut.sizes, T=gy.dtype)
     if S == 1 and parts.dtype == gy.dtype:
         return parts
     y = sys.modules["cupy"].empty(C, gy.dtype)
-    in_blocks(_SUMS, "sums_of_sums", C, threads_for(S), (parts, y), (S,), T=gy.dtype)
+    blocks, threads = -(-C // width), threads_for(S * width)
+    in_blocks(_SUMS, "sums_of_sums", blocks, threads, (parts, y), (C, S, width), T=gy.dtype)
     return y
 
 
 def scale_and_shift(x: Any, scale: Any, shift: Any) -> Any:
     """As `reference.scale_and_shift`."""
-    T = x.dtype
-    y = sys.modules["cupy"].empty(x.shape, T)
-    sizes = x.shape[1], math.prod(x.shape[2:])
-    arrays = contiguous(x), contiguous(scale, T), contiguous(shift, T), y
+    T, last = x.dtype, channels.lie_last(x)
+    y = channels.empty(x.shape, T, last)
+    sizes = x.shape[1], 1 if last else math.prod(x.shape[2:])
+    arrays = channels.in_order(x, last), contiguous(scale, T), contiguous(shift, T), y
     for_each(_SCALE, "scale_and_shift", y.size, arrays, sizes, T=T)
     return y
