@@ -169,12 +169,12 @@ def _map_arrays(f: Callable[[Any], Any], x: Any) -> Any:
 
 
 def _key(x: Any) -> Any:
-    """What a recording depends on: shapes, dtypes and devices of arrays, values of all else, and the modes."""
+    """What a recording depends on: shapes, dtypes, order and devices of arrays, values of all else, and the modes."""
     casts = Config.autocast
     return (
         _shape_of(x),
         *(Config.train, Config.enable_backprop, None if casts is None else casts.name),
-        *(cuda.allow_tf32, cuda.deterministic),
+        *(cuda.allow_tf32, cuda.deterministic, cuda.channels_last),
     )
 
 
@@ -185,7 +185,7 @@ def _shape_of(x: Any) -> Any:
         return tuple((name, _shape_of(part)) for name, part in x.items())
     array = cuda.plain(x)
     if cuda.is_array(array):
-        return type(x), array.shape, array.dtype, cuda.device_of(array)
+        return type(x), array.shape, array.dtype, array.flags.c_contiguous, cuda.device_of(array)
     try:
         hash(x)
     except TypeError:
@@ -308,7 +308,7 @@ class _Recording:
                 param.grad = _Stale()
         with cupy.cuda.using_allocator(self.pool.malloc):
             self.recorder = self.slots.Recorder()
-            self.inputs = [x.copy() for x in arrays]
+            self.inputs = [x.copy(order="K") for x in arrays]  # plans of convolutions depend on the order
             places = iter(self.inputs)
             fixed = _map_arrays(
                 lambda x: Variable(next(places)) if isinstance(x, Variable) else next(places), (args, options)

@@ -5,10 +5,17 @@ This is the bottom of the house. `import dezero` never imports CuPy: it is looke
 
     python -m dezero.cuda          # what there is: device, memory, libraries, and a small test of it against the CPU
 
-Two settings, for the whole process, are assigned to:
+Three settings, for the whole process, are assigned to:
 
     dezero.cuda.allow_tf32 = True      # float32 products and convolutions in TF32: several times faster, 3 digits exact
     dezero.cuda.deterministic = True   # the same bits in every run, even where that costs time
+    dezero.cuda.channels_last = True   # images lie in memory as (N, H, W, C), behind axes (N, C, H, W), as before
+
+The last is for tensor cores, so for TF32, float16 and bfloat16, with numbers of channels that 8 divides: cuDNN then
+need not copy images into that order and back. In float32 proper it is the other way round. Measure it. Convolutions by
+cuDNN bring images into that order and leave results in it, and what follows keeps it: activations, batch_norm, pooling,
+x + y. CuPy's own operations (x * y, exp, so dropout, too) leave it, which costs a copy at the next convolution.
+Parameters, their gradients and batches are in C order, as always.
 """
 
 from __future__ import annotations
@@ -30,16 +37,18 @@ __path__: list[str] = []
 
 allow_tf32 = False
 deterministic = False
+channels_last = False
+_SETTINGS = ("allow_tf32", "deterministic", "channels_last")
 
 
 class _Module(types.ModuleType):
     """The class of this module: what is assigned to a setting must be True or False, and CuPy is told."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("allow_tf32", "deterministic") and not isinstance(value, bool):
+        if name in _SETTINGS and not isinstance(value, bool):
             raise TypeError(f"cuda.{name} must be True or False, got {value!r:.60}")
         if name not in vars(self) and not name.startswith("__"):
-            raise AttributeError(f"cuda has no setting {name!r}; there are allow_tf32 and deterministic")
+            raise AttributeError(f"cuda has no setting {name!r}; there are {', '.join(_SETTINGS)}")
         super().__setattr__(name, value)
         if name == "allow_tf32" and "cupy" in sys.modules and find_gpu()[0] is not None:
             _set_precision_of_products(sys.modules["cupy"])

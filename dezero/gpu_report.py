@@ -44,7 +44,8 @@ def _lines() -> Iterator[tuple[str, str]]:
             yield from _lines_of_cupy(sys.modules["cupy"])
     else:
         yield from _lines_of_gpu(cupy)
-    yield "settings", f"allow_tf32 {cuda.allow_tf32}, deterministic {cuda.deterministic}"
+    settings = (f"{name} {getattr(cuda, name)}" for name in ("allow_tf32", "deterministic", "channels_last"))
+    yield "settings", ", ".join(settings)
     yield "versions", f"dezero {_version()}, NumPy {np.__version__}, Python {platform.python_version()}"
 
 

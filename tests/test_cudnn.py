@@ -27,6 +27,7 @@ from dezero.kernels import conv_outsize, reference
 from dezero.kernels.gpu import cudnn as ours
 
 ONE, TWO, NONE = (1, 1), (2, 2), (0, 0)
+BOTH = (False, True)
 
 # (N, C, H, W), OC, kernel_size, stride, pad, dilation, groups
 CASES = {
@@ -263,6 +264,9 @@ class Graph:
             raise NotSupportedError("No valid engine configs for Conv_Bias")
         if self.library.broken:
             raise self.library.broken
+        tensors = *self.inputs, self.y
+        if self.library.refuses_last and not all(t.stride == dense_strides(t.dim, False) for t in tensors):
+            raise NotSupportedError("No valid engine configs")
 
     def deselect_numeric_notes(self, notes):
         self._step("deselect_numeric_notes")
@@ -296,11 +300,18 @@ class Graph:
             raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
         assert type(workspace) is int
         assert self.workspace == 0 or workspace
-        if self.workspace:
-            self._view(workspace, (self.workspace,), np.uint8)[...] = 0xFF
-        kind, pad, stride, dilation = self.node
+        self.library.read.append((pointers[1], pointers[2]))
+        lies = [self._view(workspace, (self.workspace,), np.uint8)] if self.workspace else []
         assert sorted(pointers) == sorted(t.uid for t in (*self.inputs, self.y))
-        *operands, y = (self._array(t, pointers[t.uid]) for t in (*self.inputs, self.y))
+        arrays = [self._array(t, pointers[t.uid]) for t in (*self.inputs, self.y)]
+        machine = importlib.import_module("simulated_gpu").machine_of(self.library.cupy)
+        machine.record(lambda: self._compute(lies, *arrays), handle.stream or None)
+
+    def _compute(self, workspace, *arrays):
+        for room in workspace:
+            room[...] = 0xFF
+        kind, pad, stride, dilation = self.node
+        *operands, y = arrays
         a, b, *bias = (t.astype(NUMPY[self.compute]) for t in operands)
         if kind == "conv2d":
             y[...] = reference.conv2d(a, b, bias[0].ravel() if bias else None, stride, pad, dilation, self.groups)
@@ -343,6 +354,7 @@ class StandIn(types.ModuleType):
         self.graphs, self.executed, self.handles = [], [], []
         self.engines, self.unsupported, self.broken, self.fails = ENGINES, set(), None, False
         self.no_fusion = False  # no plan has a bias
+        self.refuses_last, self.read = False, []  # of channels; where the arrays lay that were read
         self.version, self.no_device = 92800, None
 
     def backend_version(self):
@@ -382,8 +394,9 @@ def _nothing_is_remembered(monkeypatch):
     ours.reset()
 
 
-def settings(monkeypatch, allow_tf32=False, deterministic=False):
+def settings(monkeypatch, allow_tf32=False, deterministic=False, channels_last=False):
     """Set what kernels read, without telling CuPy, which has products of its own."""
+    monkeypatch.setitem(vars(cuda), "channels_last", channels_last)
     monkeypatch.setitem(vars(cuda), "allow_tf32", allow_tf32)
     monkeypatch.setitem(vars(cuda), "deterministic", deterministic)
 
@@ -512,6 +525,7 @@ def test_every_layout_gives_the_same(either, kind, name, first, second):
     before = a.get(), b.get()
     y = getattr(ours, kind)(a, b, *bias, *rest)
     check_close(y.get(), expected(kind, arrays, rest), "float64", terms=8)
+    assert y.flags.c_contiguous or (first in (channels_last, unaligned_channels_last) and lie_last(y))
     assert all((x.get() == was).all() for x, was in zip((a, b), before, strict=True))
 
 
@@ -531,14 +545,58 @@ def test_without_a_bias(either):
         check_close(y.get(), expected(kind, (a, b, None), rest), "float32", terms=5)
 
 
-def test_channels_last_is_read_where_it_lies(cupy, cudnn):
-    arrays, rest = small()
-    x, W, b = map(cupy.asarray, arrays)
-    x = channels_last(cupy, x)
-    ours.conv2d(x, W, b, *rest)
-    graph = cudnn.graphs[0]
-    assert [t.stride for t in graph.inputs[:2]] == [dense_strides(x.shape, True), dense_strides(W.shape, False)]
-    assert graph.y.stride == dense_strides(graph.y.dim, False)
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize(("x_lies", "b_lies"), [*itertools.product(BOTH, BOTH)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_which_order_arrays_are_read_and_results_are_left(cupy, cudnn, monkeypatch, kind, x_lies, b_lies, on):
+    settings(monkeypatch, channels_last=on)
+    arrays, rest = small(kind)
+    a, b, *bias = map(cupy.asarray, arrays)
+    a, b = channels_last(cupy, a) if x_lies else a, channels_last(cupy, b) if b_lies else b
+    places = a.data.ptr, b.data.ptr
+    y = getattr(ours, kind)(a, b, *bias, *rest)
+    (graph,) = cudnn.graphs
+    wanted = x_lies or on  # of images; a W is read as it lies, and its gradient comes in C order
+    has_kernel = kind != "conv2d_grad_w"
+    first, second, result = (wanted, b_lies, wanted) if has_kernel else (wanted, b_lies or wanted, False)
+    assert graph.inputs[0].stride == dense_strides(a.shape, first)
+    assert graph.inputs[1].stride == dense_strides(b.shape, second)
+    assert graph.y.stride == dense_strides(y.shape, result)
+    assert lie_last(y) if result else y.flags.c_contiguous
+    assert [read == place for read, place in zip(cudnn.read[0], places, strict=True)] == [
+        first == x_lies,
+        second == b_lies,
+    ]
+    check_close(y.get(), expected(kind, arrays, rest), "float32", terms=5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_with_channels_last_the_table_agrees_with_the_reference(either, kind, monkeypatch):
+    settings(monkeypatch, channels_last=True)
+    for name, dtype in itertools.product(CASES, ("float16", "float32", "float64")):
+        arrays, rest = call(kind, CASES[name], dtype)
+        y = run(either, kind, arrays, rest)
+        check_close(y.get(), expected(kind, arrays, rest), dtype, terms=math.sqrt(arrays[1][0].size))
+        assert y.dtype == dtype
+        assert y.flags.c_contiguous or (kind != "conv2d_grad_w" and lie_last(y))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_a_plan_for_channels_last_arrays_are_read_as_they_lie(cupy, cudnn, kind, monkeypatch):
+    cudnn.refuses_last = True
+    settings(monkeypatch, channels_last=True)
+    arrays, rest = small(kind)
+    for _ in range(3):
+        y = run(cupy, kind, arrays, rest)
+        assert y.flags.c_contiguous
+        check_close(y.get(), expected(kind, arrays, rest), "float32", terms=5)
+    fused = kind in ("conv2d", "conv2d_relu")  # asked for with the bias, and without
+    assert len(cudnn.graphs) == 2 + fused
+    assert len(cudnn.executed) == 3
+
+
+def lie_last(x):
+    return not x.flags.c_contiguous and x.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 def test_strides_of_axes_of_one_element_are_not_taken_from_the_array(cupy, cudnn):
@@ -684,7 +742,7 @@ def test_all_that_a_plan_depends_on_has_a_plan_of_its_own(cupy, cudnn, monkeypat
         lambda: ours.conv2d_grad_w(x, x, (1, 1), ONE, NONE, ONE, 2),
     ]
     for _ in range(2):
-        for chosen in itertools.product([False, True], repeat=2):
+        for chosen in itertools.product([False, True], repeat=2):  # the order in memory is the arrays'
             settings(monkeypatch, *chosen)
             assert all(call() is not None for call in calls)
     assert len(cudnn.graphs) == 4 * len(calls)
@@ -1119,9 +1177,6 @@ def cases_of(kind, case, dtype):
     for first_is_last, second_is_last, allowed, ordered, biased in itertools.product(BOTH, BOTH, tf32, BOTH, biases):
         arrays = first, second, result, first_is_last, second_is_last, dtype
         yield ours._Case(kind, *arrays, stride, pad, dilation, allowed, ordered, True, 0, biased)
-
-
-BOTH = (False, True)
 
 
 def plan_everything(device):

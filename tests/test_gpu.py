@@ -454,12 +454,13 @@ def test_a_thread_works_on_one_gpu_at_a_time(simulated):
     assert isinstance((y * 2).data, simulated.cupy.ndarray)
 
 
-@pytest.mark.parametrize("name", ["allow_tf32", "deterministic"])
+@pytest.mark.parametrize("name", ["allow_tf32", "deterministic", "channels_last"])
 def test_a_setting_is_true_or_false(name):
     assert getattr(cuda, name) is False
     with pytest.raises(TypeError, match=f"cuda.{name} must be True or False, got 1"):
         setattr(cuda, name, 1)
-    with pytest.raises(AttributeError, match=f"cuda has no setting '{name}s'; there are allow_tf32 and deterministic"):
+    known = "allow_tf32, deterministic, channels_last"
+    with pytest.raises(AttributeError, match=f"cuda has no setting '{name}s'; there are {known}"):
         setattr(cuda, f"{name}s", True)
 
 
@@ -588,6 +589,7 @@ def test_the_report_says_what_there_is_and_that_it_computes_what_the_cpu_does(gp
         assert f"\n{name}" in f"\n{said}"
     assert said.count(" ok\n") == len(list(gpu_report.self_test()))
     assert cuda.info().splitlines()[0] == said.splitlines()[0]
+    assert "allow_tf32 False, deterministic False, channels_last False" in said
 
 
 def test_the_report_finds_a_wrong_result(gpu, capsys, monkeypatch):

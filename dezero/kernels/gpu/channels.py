@@ -44,7 +44,7 @@ def empty(shape: tuple[int, ...], dtype: Any, last: bool) -> Any:
 def elementwise(f: Callable[..., Any], x: Any, *others: Any) -> Any:
     """f(x, *others) for an f of CuPy's that goes through elements; the result lies as the images x do.
 
-    The others have as many axes as x, or are numbers. Everything else than images with channels last goes to f as it is.
+    The others have as many axes as x, or are numbers. All else than images with channels last goes to f as it is.
     """
     if not lie_last(x):
         return f(x, *others)

@@ -11,6 +11,7 @@ the library. The kernels here return None then, which says: do it in another way
     allow_tf32     without it, no plan for float32 that rounds its factors to fewer digits
     using_winograd without it, no plan for float32 by Winograd's method or Fourier's
     deterministic  with it, no plan whose sums are added in whatever order threads come by
+    channels_last  with it, images with their channels last in memory: see `channels`
 
 The bias is in the graph where there is a plan for both, and is else added to what comes out, in one more pass. Plans
 with it are others, and fewer, so that a convolution with a bias and one without may differ in their last digits.
@@ -28,7 +29,9 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+import itertools
 import math
+import operator
 import os
 import threading
 import warnings
@@ -37,6 +40,7 @@ from typing import Any, NamedTuple
 
 from dezero import cuda
 from dezero.kernels import winograd
+from dezero.kernels.gpu import channels
 from dezero.kernels.gpu.elementwise import add_and_rectify
 from dezero.kernels.gpu.libraries import Handles, in_a_line
 from dezero.kernels.gpu.libraries import load as _load
@@ -77,39 +81,35 @@ def reset() -> None:
 
 def conv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
     """y[n, oc] = sum over the c of oc's group of x[n, c] correlated with W[oc, c], plus b[oc]; None without a plan."""
-    return _add_bias(*_with_bias(x, W, b, stride, pad, dilation))
+    return _add_bias(*_convolve("fprop", x, W, _result(x, W, stride, pad, dilation), stride, pad, dilation, b))
 
 
 def conv2d_relu(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
     """The same, and 0 where it is negative; None without a plan."""
-    y, b = _with_bias(x, W, b, stride, pad, dilation)
+    y, b = _convolve("fprop", x, W, _result(x, W, stride, pad, dilation), stride, pad, dilation, b)
     return None if y is None else add_and_rectify(y, b)
 
 
 def deconv2d(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, outsize: Pair, dilation: Pair, groups: int) -> Any:
     """conv2d backward in x: x (N, C, H, W), W (C, OC / groups, KH, KW) -> (N, OC, *outsize); None without a plan."""
     shape = (len(x), W.shape[1] * groups, *outsize)
-    return _add_bias(_convolve("dgrad", x, W, shape, stride, pad, dilation), b)
+    return _add_bias(_convolve("dgrad", x, W, shape, stride, pad, dilation)[0], b)
 
 
 def conv2d_grad_w(x: Any, gy: Any, kernel_size: Pair, stride: Pair, pad: Pair, dilation: Pair, groups: int) -> Any:
     """conv2d backward in W: x (N, C, H, W), gy (N, OC, OH, OW) -> (OC, C / groups, KH, KW); None without a plan."""
     shape = (gy.shape[1], x.shape[1] // groups, *kernel_size)
-    return _convolve("wgrad", x, gy, shape, stride, pad, dilation)
-
-
-def _with_bias(x: Any, W: Any, b: Any, stride: Pair, pad: Pair, dilation: Pair) -> tuple[Any, Any]:
-    """Return what a plan makes of x and W, None without one, and the bias that is left to add, None where it did."""
-    shape = (len(x), len(W), *_outsizes(x.shape, W.shape, stride, pad, dilation))
-    if b is not None and (y := _convolve("fprop", x, W, shape, stride, pad, dilation, b)) is not None:
-        return y, None
-    return _convolve("fprop", x, W, shape, stride, pad, dilation), b
+    return _convolve("wgrad", x, gy, shape, stride, pad, dilation)[0]
 
 
 def _add_bias(y: Any, b: Any) -> Any:
     if y is not None and b is not None:
-        y += b[:, None, None]
+        y = channels.elementwise(operator.iadd, y, b[None, :, None, None])
     return y
+
+
+def _result(x: Any, W: Any, stride: Pair, pad: Pair, dilation: Pair) -> tuple[int, ...]:
+    return len(x), len(W), *_outsizes(x.shape, W.shape, stride, pad, dilation)
 
 
 def _outsizes(image: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair) -> Pair:
@@ -119,56 +119,45 @@ def _outsizes(image: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, pad
 
 def _convolve(
     kind: str, first: Any, second: Any, shape: tuple[int, ...], stride: Pair, pad: Pair, dilation: Pair, b: Any = None
-) -> Any:
-    """Return the array of `shape`, in C order, that a plan makes of two arrays, and a bias; None where none does."""
-    library, _ = _found()
-    device = first.device
-    others = (second,) if b is None else (second, b)
-    if library is None or any(x.dtype != first.dtype or x.data.device_id != device.id for x in others):
-        return None
-    with device:
-        first, first_is_last = _as_it_lies(first)
-        second, second_is_last = _as_it_lies(second)
-        b = None if b is None else _as_it_lies(b[None, :, None, None])[0]
-        case = _Case(
-            kind,
-            first.shape,
-            second.shape,
-            shape,
-            first_is_last,
-            second_is_last,
-            first.dtype,
-            stride,
-            pad,
-            dilation,
-            cuda.allow_tf32,
-            cuda.deterministic,
-            winograd.is_on(),
-            device.id,
-            b is not None,
-        )
-        plan = library.plan(case)
-        return None if plan is None else library.run(case, plan, first, second, b)
+) -> tuple[Any, Any]:
+    """Return the array of `shape` that a plan makes of two arrays, and the bias where it is left to add.
 
-
-def _as_it_lies(x: Any) -> tuple[Any, bool]:
-    """Return `x`, copied where a plan could not read it, and whether its channels lie last in memory."""
-    if x.data.ptr % _ALIGNMENT == 0:
-        if x.flags.c_contiguous:
-            return x, False
-        if _lies_channels_last(x):
-            return x, True
-    return x.copy(order="C"), False
-
-
-def _lies_channels_last(x: Any) -> bool:
-    """Say whether x (N, C, H, W) is a view of an array (N, H, W, C) in C order.
-
-    >>> import numpy as np
-    >>> _lies_channels_last(np.zeros((2, 5, 5, 3)).transpose(0, 3, 1, 2))
-    True
+    None in place of the array where there is no plan. All that are images have their channels last in memory, where the
+    first has, or the setting wants it, and there is a plan for that. Weights are read as they lie, and their gradient
+    is in C order: cuDNN brings them into the order that it needs by itself.
     """
-    return bool(x.transpose(0, 2, 3, 1).flags.c_contiguous)
+    library, _ = _found()
+    if library is None or not _are_alike(first, second):
+        return None, b
+    device = first.device
+    with device:
+        settings = cuda.allow_tf32, cuda.deterministic, winograd.is_on(), device.id
+        last = cuda.channels_last or channels.lie_last(first)
+        orders = {(last, channels.lie_last(second) or (last and kind == "wgrad")): None, (False, False): None}
+        biases = (b, None) if b is not None and _are_alike(first, b) else (None,)
+        for order, bias in itertools.product(orders, biases):
+            shapes = first.shape, second.shape, shape
+            case = _Case(kind, *shapes, *order, first.dtype, stride, pad, dilation, *settings, bias is not None)
+            plan = library.plan(case)
+            if plan is None:
+                continue
+            arrays = list(map(_readable, (first, second), order))
+            if bias is not None:
+                arrays.append(_readable(bias[None, :, None, None], last=False))
+            if (y := library.run(case, plan, *arrays)) is not None:
+                return y, b if bias is None else None
+    return None, b
+
+
+def _are_alike(x: Any, other: Any) -> bool:
+    """Say whether two arrays are of one dtype and on one device."""
+    return bool(x.dtype == other.dtype and x.data.device_id == other.data.device_id)
+
+
+def _readable(x: Any, last: bool) -> Any:
+    """Return `x` in that order and at an address that plans can read from: itself, or a copy."""
+    x = channels.in_order(x, last)
+    return x if x.data.ptr % _ALIGNMENT == 0 else x.copy(order="K")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -199,6 +188,10 @@ class _Case(NamedTuple):
     winograd: bool
     device: int
     has_bias: bool = False
+
+    @property
+    def result_is_last(self) -> bool:
+        return self.first_is_last and self.kind != "wgrad"
 
 
 class _Plan(NamedTuple):
@@ -246,12 +239,13 @@ def _graph(cudnn: Any, case: _Case, handle: Any) -> Any:
     node = getattr(graph, f"conv_{case.kind}")
     result = node(**tensors, padding=list(case.pad), stride=list(case.stride), dilation=list(case.dilation))
     # Gradients' shapes do not follow from those of their operands, and the library guesses strides: say both.
-    result.set_dim(list(case.result)).set_stride(_strides(case.result, is_last=False))
+    strides = _strides(case.result, case.result_is_last)
+    result.set_dim(list(case.result)).set_stride(strides)
     if case.has_bias:
         shape = 1, case.result[1], 1, 1
         b = graph.tensor(name="b", dim=list(shape), stride=_strides(shape, is_last=False), data_type=kind)
         result = graph.bias(input=result, bias=b.set_uid(_BIAS))  # of what is not rounded yet, and nowhere in memory
-        result.set_dim(list(case.result)).set_stride(_strides(case.result, is_last=False))
+        result.set_dim(list(case.result)).set_stride(strides)
     result.set_output(True).set_data_type(kind).set_uid(_RESULT)
     return graph
 
@@ -327,7 +321,7 @@ class _Library:
     def run(self, case: _Case, plan: _Plan, first: Any, second: Any, b: Any = None) -> Any:
         """Return what a plan makes of its arrays; None, and never again this plan, if it fails."""
         handle = self.handles.of(case.device)
-        y = self.cupy.empty(case.result, case.dtype)
+        y = channels.empty(case.result, case.dtype, case.result_is_last)
         try:
             workspace = self._workspace(plan)
         except MemoryError:

@@ -119,7 +119,7 @@ def relu(x: Any) -> Any:
 
 def add_and_rectify(y: Any, b: Any) -> Any:
     """y = relu(y + b), in place and in one launch: y (N, C, H, W), b (C,) or None. The bits are those of two."""
-    return _apply("relu", y.dtype, y, y) if b is None else _apply("bias_relu", y.dtype, y, b[:, None, None], y)
+    return _apply("relu", y.dtype, y, y) if b is None else _apply("bias_relu", y.dtype, y, b[None, :, None, None], y)
 
 
 def relu_grad(x: Any, gy: Any) -> Any:
