@@ -15,13 +15,14 @@ import argparse
 import contextlib
 import ctypes
 import datetime
+import functools
 import gc
 import importlib
 import math
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ import numpy as np
 from gpu_tables import Figures, Row, as_json, as_markdown, problems
 from gpu_workloads import (
     CAPTURED,
+    CHANNELS_LAST,
     OURS,
     TORCH,
     TORCH_COMPILED,
@@ -85,6 +87,12 @@ def makers(workload: Workload, torch: Any, options: Any) -> dict[str, Callable[[
         work = gpu_with_dezero.prepare(spec, arrays, repeat)
         return Contender(CAPTURED, work._replace(step=cuda.capture(work.step)), repeat)
 
+    def channels_last(arrays: Any) -> Contender:
+        contender = captured(arrays)
+        return Contender(CHANNELS_LAST, contender.work._replace(step=with_channels_last(contender.work.step)))
+
+    if workload.group == "order":
+        return {CAPTURED: captured, CHANNELS_LAST: channels_last}
     found = {OURS: ours, CAPTURED: captured}
     if torch is None:
         return found
@@ -104,6 +112,29 @@ def makers(workload: Workload, torch: Any, options: Any) -> dict[str, Callable[[
     if workload.group == "lstm":
         found[TORCH_FUSED] = lambda arrays: Contender(TORCH_FUSED, side.fused_lstm(spec, arrays))
     return found
+
+
+def with_channels_last(step: Any) -> Any:
+    @functools.wraps(step)
+    def call(*batch: Any) -> Any:
+        cuda.channels_last = True
+        try:
+            return step(*batch)
+        finally:
+            cuda.channels_last = False
+
+    return call
+
+
+@contextlib.contextmanager
+def precision_of(workload: Workload) -> Iterator[None]:
+    """Let float32 be TF32 for the rows that ask for it."""
+    before = cuda.allow_tf32
+    cuda.allow_tf32 = before or workload.spec.get("precision") == "TF32"
+    try:
+        yield
+    finally:
+        cuda.allow_tf32 = before
 
 
 def find_torch() -> tuple[Any, str]:
@@ -146,7 +177,7 @@ def measure(workload: Workload, torch: Any, options: Any) -> Row:
         figures = row.figures[contender.name]
         if workload.group != "conv":
             figures.python = python_time(contender)
-        if contender.name == CAPTURED:
+        if contender.name in (CAPTURED, CHANNELS_LAST):
             figures.kernels, figures.copies = nodes_of(contender)
     return row
 
@@ -212,13 +243,12 @@ def python_time(contender: Contender) -> float:
 
 
 def compare(row: Row, results: dict[str, list[dict[str, np.ndarray]]]) -> None:
-    """Note how far everyone's results are from PyTorch's, or from our eager ones without it."""
-    reference = next((name for name in (TORCH, OURS) if name in results), None)
+    """Note how far everyone's results are from PyTorch's, or from our eager or captured ones without it."""
+    reference = next((name for name in (TORCH, OURS, CAPTURED) if name in results), None)
     for name, steps in results.items():
         figures = row.figures[name]
         figures.first_loss = float(steps[0]["loss"]) if "loss" in steps[0] else None
-        if name != reference:
-            assert reference is not None
+        if reference is not None and name != reference:
             figures.difference = max(map(difference, steps, results[reference]))
 
 
@@ -339,7 +369,8 @@ def main() -> int:
     workloads = [workload for workload in table() if not options.only or workload.group in options.only]
     for workload in workloads:
         start = time.perf_counter()
-        rows.append(measure(workload, torch, options))
+        with precision_of(workload):
+            rows.append(measure(workload, torch, options))
         tidy_up(torch)
         save(rows, about, options.out)  # whoever stops this has what was measured
         times = ", ".join(f"{name} {number(rows[-1].ms(name))}" for name in rows[-1].figures)

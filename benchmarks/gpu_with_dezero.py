@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from with_dezero import CNN
 
 import dezero.functions as F
 import dezero.layers as L
-from dezero import Model, Variable, cuda, no_grad, optimizers, test_mode
+from dezero import Model, Variable, autocast, cuda, no_grad, optimizers, test_mode
 from dezero.models import MLP
 
 
@@ -60,7 +61,7 @@ class ResNet18(Model):
 
 
 def cnn(spec: Any, arrays: Any) -> Work:
-    return training(CNN(), optimizers.Adam(spec["lr"], eps=spec["eps"]), arrays)
+    return training(CNN(), optimizers.Adam(spec["lr"], eps=spec["eps"]), arrays, spec.get("precision"))
 
 
 def mlp(spec: Any, arrays: Any) -> Work:
@@ -68,10 +69,10 @@ def mlp(spec: Any, arrays: Any) -> Work:
 
 
 def resnet(spec: Any, arrays: Any) -> Work:
-    return training(ResNet18(), optimizers.MomentumSGD(spec["lr"], 0.9), arrays)
+    return training(ResNet18(), optimizers.MomentumSGD(spec["lr"], 0.9), arrays, spec.get("precision"))
 
 
-def training(model: Any, optimizer: Any, arrays: Any) -> Work:
+def training(model: Any, optimizer: Any, arrays: Any, precision: str | None = None) -> Work:
     with test_mode(), no_grad():  # makes the weights, and leaves running statistics as they are
         model(arrays["x"][:2])
     params = [param for name, param in model.named_params() if name.endswith("/W")]
@@ -81,7 +82,8 @@ def training(model: Any, optimizer: Any, arrays: Any) -> Work:
     optimizer.setup(model)
 
     def step(x: Any, t: Any) -> Any:
-        loss = F.softmax_cross_entropy(model(x), t)
+        with autocast("float16") if precision == "float16" else contextlib.nullcontext():
+            loss = F.softmax_cross_entropy(model(x), t)
         model.cleargrads()
         loss.backward()
         optimizer.update()

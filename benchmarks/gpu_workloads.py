@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import inputs
 import numpy as np
 
-OURS, CAPTURED = "dezero", "dezero captured"
+OURS, CAPTURED, CHANNELS_LAST = "dezero", "dezero captured", "dezero captured, channels last"
 TORCH, TORCH_GRAPH, TORCH_COMPILED = "PyTorch", "PyTorch CUDA graph", "PyTorch compiled"
 TORCH_FUSED = "PyTorch nn.LSTM"
 
@@ -70,6 +70,9 @@ def table() -> list[Workload]:
     rows.append(Workload("ResNet-18, batch 128", "resnet", {"kind": "resnet", "batch": 128, "lr": 1e-4}, 128))
     rows.append(Workload("MLP, batch 128", "mlp", {"kind": "mlp", "batch": 128, **ADAM}, 128))
     rows.append(Workload("LSTM, 30 steps", "lstm", {"kind": "lstm", "steps": 30, "batch": 32, "hidden": 128}))
+    for row in rows[1], rows[3]:  # what the order of images in memory matters to
+        for precision in ("TF32", "float16"):
+            rows.append(Workload(f"{row.name}, {precision}", "order", {**row.spec, "precision": precision}, row.images))
     for name, sizes in CONVOLUTIONS.items():
         for backward in (False, True):
             spec = {"kind": "convolution", "sizes": sizes, "backward": backward}
