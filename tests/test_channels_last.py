@@ -17,6 +17,8 @@ from simulated_gpu import pieces_of
 from dezero import Model, Variable, autocast, cuda, grad, no_grad, optimizers, test_mode
 from dezero import functions as F
 from dezero import layers as L
+from dezero.core import astype
+from dezero.kernels import reference
 from dezero.kernels.gpu import cudnn
 
 
@@ -96,8 +98,8 @@ def batches(gpu, count, dtype=np.float32):
         yield gpu.to(rng.standard_normal((4, 3, 8, 8)).astype(dtype)), gpu.to(rng.integers(0, 3, 4))
 
 
-def losses(gpu, network, count=20, wrap=lambda step: step):
-    step, model = make(network)
+def losses(gpu, network, count=20, wrap=lambda step: step, precision=None):
+    step, model = make(network, precision)
     step = wrap(step)
     found = [step(x, t) for x, t in batches(gpu, count)]
     return [float(loss) for loss in found], model
@@ -171,6 +173,36 @@ def test_autocast_keeps_the_order(simulated, monkeypatch, precision):
     monkeypatch.setattr(cuda, "channels_last", True)
     found = pieces(simulated, ResNet, precision)
     assert found - without == collections.Counter(ascontiguousarray=2)
+
+
+def test_under_autocast_a_network_learns_the_same(simulated, monkeypatch):
+    wanted, _ = losses(simulated, ResNet, 10, precision="float16")
+    monkeypatch.setattr(cuda, "channels_last", True)
+    found, _ = losses(simulated, ResNet, 10, precision="float16")
+    np.testing.assert_allclose(found, wanted, rtol=1e-2)
+
+
+def test_cupys_own_kernels_go_along_memory(simulated, monkeypatch):
+    """They count in the order of the axes: so they must see arrays in C order."""
+    seen = []
+
+    def watch(owner, name):
+        f = getattr(owner, name)
+
+        def watched(*args):
+            seen.append((name, all(x.flags.c_contiguous for x in args if cuda.is_array(x))))
+            return f(*args)
+
+        monkeypatch.setattr(owner, name, watched)
+
+    for name in ("add", "astype", "tanh"):
+        watch(reference, name)
+    watch(simulated.cupy.ndarray, "__iadd__")  # the bias
+    x = test_cudnn.channels_last(simulated.cupy, simulated.to(np.ones((2, 3, 4, 5), np.float32)))
+    W, b = (simulated.to(np.ones(shape, np.float32)) for shape in [(2, 3, 1, 1), (2,)])
+    for y in (F.add(x, x), astype(x, np.float16), F.tanh(x), F.conv2d(x, W, b)):
+        assert test_cudnn.lie_last(y.data)
+    assert seen == [("add", True), ("astype", True), ("tanh", True), ("__iadd__", True)]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
