@@ -1,8 +1,9 @@
 """Kernels compiled by Numba (extra `fast`): one pass where NumPy takes several, on all threads.
 
 Where to begin: `product.multiply` is the loop that most time goes into, `simd.tile` what it does innermost; `conv.py`
-says how a convolution is such a product without laying out its windows, `winograd.py` how to multiply less. What has no
-fast way here (integers, float16) is left to `blocked`.
+says how a convolution is such a product without laying out its windows, `winograd.py` how to multiply less,
+`activation.py` how an exponential is made of sums and products. What has no fast way here (integers, float16) is left
+to `blocked`.
 """
 
 from dezero.kernels.blocked import (

@@ -19,7 +19,7 @@ from dezero.kernels.compiled.layout import empty_like, flattened, is_ours
 from dezero.kernels.reference import ERF_BELOW_1, ERFC_ABOVE_1, GELU_TANH
 from dezero.kernels.threads import for_ranges
 
-PIECE = 2**14  # elements: what one thread does before it looks for more
+PIECE = 2**16  # elements: what one thread does before it looks for more
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Exponentials of float64
