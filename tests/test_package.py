@@ -42,7 +42,8 @@ ORDER = words("""
     functions_elementwise functions_shape functions_product functions_reduction functions_activation functions_norm
     functions_recurrent functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly precision capture serializers download layout drawing
-    testing transforms datasets dataloaders optimizers layers models utils gpu_report
+    testing transforms datasets dataloaders optimizers
+    initializers layers_base layers_linear layers_norm layers_recurrent layers models utils gpu_report
 """)
 
 

@@ -1,0 +1,123 @@
+"""L: recurrent layers, a step a call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dezero import functions as F
+from dezero.core import Variable, as_operand
+from dezero.functions_recurrent import LSTMOutput, LSTMStep
+from dezero.layers_base import Layer
+from dezero.layers_linear import Linear
+
+__all__ = ["LSTM", "RNN"]
+
+
+class RNN(Layer):
+    """One step of an Elman network a call: h = tanh(x2h(x) + h2h(h)), (N, in) -> (N, hidden_size).
+
+    Args:
+        hidden_size: the size of h.
+        in_size: the size of x; None to learn it at the first call.
+
+    The state `h` is kept between calls, None before the first; `reset_state()` forgets it. h2h has no bias; without
+    `in_size` its weights are made at the second step, when h first enters.
+
+    >>> rnn = RNN(5)
+    >>> for x in np.zeros((4, 1, 3), np.float32):
+    ...     h = rnn(x)
+    >>> h.shape
+    (1, 5)
+    """
+
+    def __init__(self, hidden_size: int, in_size: int | None = None) -> None:
+        super().__init__()
+        self.x2h = Linear(hidden_size, in_size=in_size)
+        self.h2h = Linear(hidden_size, nobias=True, in_size=None if in_size is None else hidden_size)
+        self.h: Variable | None = None
+
+    def reset_state(self) -> None:
+        """Forget the state, before a new sequence."""
+        self.h = None
+
+    def forward(self, x: Any) -> Variable:
+        self.h = F.tanh(_add_state("RNN", self.x2h(x), self.h2h, self.h))
+        return self.h
+
+
+class LSTM(Layer):
+    """One step of a long short-term memory a call, (N, in) -> (N, hidden_size).
+
+    f, i, o = sigmoid(x2.(x) + h2.(h)) forget, take in and give out; u = tanh(x2u(x) + h2u(h)) is what is new;
+    c = f * c + i * u, h = o * tanh(c).
+
+    Args and state as in RNN; `c` is kept beside `h`. The h2 parts have no bias, and their weights are made at once.
+    Source: Hochreiter and Schmidhuber, Neural Computation 9 (1997), with the forget gate of Gers et al. (2000).
+
+    >>> lstm = LSTM(5)
+    >>> for x in np.zeros((4, 1, 3), np.float32):
+    ...     h = lstm(x)
+    >>> h.shape, lstm.c.shape
+    ((1, 5), (1, 5))
+    """
+
+    def __init__(self, hidden_size: int, in_size: int | None = None) -> None:
+        super().__init__()
+        self.x2f = Linear(hidden_size, in_size=in_size)
+        self.x2i = Linear(hidden_size, in_size=in_size)
+        self.x2o = Linear(hidden_size, in_size=in_size)
+        self.x2u = Linear(hidden_size, in_size=in_size)
+        self.h2f = Linear(hidden_size, nobias=True, in_size=hidden_size)
+        self.h2i = Linear(hidden_size, nobias=True, in_size=hidden_size)
+        self.h2o = Linear(hidden_size, nobias=True, in_size=hidden_size)
+        self.h2u = Linear(hidden_size, nobias=True, in_size=hidden_size)
+        self.h: Variable | None = None
+        self.c: Variable | None = None
+
+    def reset_state(self) -> None:
+        """Forget the state, before a new sequence."""
+        self.h = None
+        self.c = None
+
+    def forward(self, x: Any) -> Variable:
+        x = as_operand("LSTM", x)
+        if (weights := self._plain_weights(x)) is not None:
+            self.c, o = LSTMStep()(x, self.h, self.c, *weights)
+            self.h = LSTMOutput()(self.c, o)
+            return self.h
+        f = F.sigmoid(_add_state("LSTM", self.x2f(x), self.h2f, self.h))
+        i = F.sigmoid(_add_state("LSTM", self.x2i(x), self.h2i, self.h))
+        o = F.sigmoid(_add_state("LSTM", self.x2o(x), self.h2o, self.h))
+        u = F.tanh(_add_state("LSTM", self.x2u(x), self.h2u, self.h))
+        self.c = i * u if self.c is None else f * self.c + i * u
+        self.h = o * F.tanh(self.c)
+        return self.h
+
+    def _plain_weights(self, x: Variable) -> list[Any] | None:
+        """All Wx, b and Wh where a step can be one node: everything fits, and the layers are as they were made."""
+        if self.h is None or self.c is None or x.ndim != 2 or self.h.ndim != 2:
+            return None
+        x2y, h2y = (self.x2f, self.x2i, self.x2o, self.x2u), (self.h2f, self.h2i, self.h2o, self.h2u)
+        (N, D), H = x.shape, self.h.shape[1]
+        weights: list[Any] = []
+        for name, layers, shape in ("W", x2y, (D, H)), ("b", x2y, (H,)), ("W", h2y, (H, H)):
+            for layer in layers:
+                if type(layer) is not Linear or (layer.b is None) is (layers is x2y):
+                    return None
+                weights.append(getattr(layer, name))
+                if weights[-1].data is None or weights[-1].data.shape != shape:
+                    return None
+        if self.h.shape != (N, H) or self.c.shape != (N, H):
+            return None
+        arrays = x.data, self.h.data, self.c.data, *(param.data for param in weights)
+        return weights if all(array.dtype.kind == "f" for array in arrays) else None
+
+
+def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Variable:
+    if h is None:
+        return y
+    if len(h) not in (1, len(y)):  # one row is a state for every row of x
+        raise ValueError(
+            f"{layer}: the state is that of a batch of {len(h)}, but x has {len(y)}; call reset_state() first"
+        )
+    return y + h2y(h)
