@@ -1,17 +1,18 @@
-"""L: Layer, which has parameters and can be called, and the walk over its parts."""
+"""L: Layer, which has parameters and can be called, the walk over its parts, and a list of layers."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from typing import Any
 
 import numpy as np
 
 from dezero import cuda, serializers
 from dezero.core import Parameter, Variable, is_int
+from dezero.summary import Summary, describe, summarise, watch
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "LayerList"]
 
 
 class Layer:
@@ -20,7 +21,8 @@ class Layer:
     A subclass assigns Parameters, Layers, or lists and dicts of nothing else to its attributes, in any order, and
     writes `forward`. Its parameters are theirs, each once, in the order of assignment.
 
-    After a call `inputs` and `outputs` are lists of weak references to what went in and came out.
+    After a call `inputs` and `outputs` are lists of weak references to what went in, by place, and came out. `repr` is
+    the tree of its parts, with their arguments and how many numbers each learns.
 
     >>> class Scale(Layer):
     ...     def __init__(self):
@@ -36,13 +38,14 @@ class Layer:
     inputs: list[Any]
     outputs: list[Any]
 
-    def __call__(self, *inputs: Any) -> Any:
-        outputs = self.forward(*inputs)
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        watching = watch.get()
+        outputs = self.forward(*inputs, **options) if watching is None else watching.call(self, inputs, options)
         self.inputs = [_reference(x) for x in inputs]
         self.outputs = [_reference(y) for y in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))]
         return outputs
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **options: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward method")
 
     @property
@@ -64,6 +67,26 @@ class Layer:
         """Yield every Parameter once, running statistics (`is_buffer`) among them."""
         for _, param in self.named_params():
             yield param
+
+    def named_parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield (name, part) for the layer's own Parameters and Layers, one within a list as `name.place`.
+
+        >>> from dezero.layers import Linear
+        >>> layer = Layer()
+        >>> layer.encoder, layer.heads = Linear(2), [Linear(3), Linear(4)]
+        >>> [name for name, _ in layer.named_parts()]
+        ['encoder', 'heads.0', 'heads.1']
+        """
+        attributes = vars(self)
+        named = {id(value) for value in attributes.values() if isinstance(value, (Parameter, Layer))}
+        for name, value in attributes.items():
+            if isinstance(value, (Parameter, Layer)):
+                yield name, value
+            elif isinstance(value, (list, tuple, dict)):
+                items = list(value.items() if isinstance(value, dict) else enumerate(value))
+                if all(isinstance(part, (Parameter, Layer)) for _, part in items):
+                    # An attribute's name wins over a place in a list.
+                    yield from ((f"{name}.{key}", part) for key, part in items if id(part) not in named)
 
     def cleargrads(self) -> None:
         """Forget all gradients."""
@@ -95,6 +118,34 @@ class Layer:
         """
         serializers.load_weights(self, path)
 
+    def summary(self, *inputs: Any, show: bool = True) -> Summary:
+        """Print a table of all layers: what comes out of each, how many numbers it learns, and its multiply-adds.
+
+        Args:
+            inputs: what the layer is called with: arrays, or shapes, for which zeros of float32 are taken.
+            show: False only returns the `summary.Summary`, whose str is the table.
+
+        The call leaves no trace: no state, statistics, gradients or random draws, nor the weights that a first call
+        makes; it is as in `test_mode()`. Multiply-adds are those of products and convolutions: N * in * out of a
+        Linear, N * OC * OH * OW * C / groups * KH * KW of a convolution. Raises what calling the layer raises, and
+        ValueError for a tuple that is no shape.
+
+        >>> from dezero.layers import Linear
+        >>> _ = Linear(10).summary((1, 4))
+        layer   output shape  parameters  multiply-adds
+        -----------------------------------------------
+        Linear  (1, 10)               50             40
+        -----------------------------------------------
+        parameters: 50 learned, 0 running statistics, 200 bytes; multiply-adds: 40
+        """
+        result = summarise(self, inputs)
+        if show:
+            print(result)
+        return result
+
+    def __repr__(self) -> str:
+        return describe(self)
+
     def __getstate__(self) -> dict[str, Any]:
         # Weak references cannot be copied or pickled, and mean nothing elsewhere.
         return {name: value for name, value in vars(self).items() if name not in ("inputs", "outputs")}
@@ -114,14 +165,14 @@ def _variables(layer: Layer) -> Iterator[Variable]:
     waiting, seen = [layer], {layer}
     for part in waiting:  # which grows
         yield from (x for x in vars(part).values() if isinstance(x, Variable) and not isinstance(x, Parameter))
-        within = [x for _, x in _parts(part) if isinstance(x, Layer) and x not in seen]
+        within = [x for _, x in part.named_parts() if isinstance(x, Layer) and x not in seen]
         waiting += within
         seen.update(within)
 
 
 def _walk(layer: Layer, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Parameter]]:
     seen.add(layer)
-    for name, part in _parts(layer):
+    for name, part in layer.named_parts():
         if part in seen:
             continue
         if isinstance(part, Layer):
@@ -131,23 +182,64 @@ def _walk(layer: Layer, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Para
             yield prefix + name, part
 
 
-def _parts(layer: Layer) -> Iterator[tuple[str, Any]]:
-    """Yield (name, part) for a layer's own Parameters and Layers: attributes first of all, else by place in a list."""
-    attributes = vars(layer)
-    named = {id(value) for value in attributes.values() if isinstance(value, (Parameter, Layer))}
-    for name, value in attributes.items():
-        if isinstance(value, (Parameter, Layer)):
-            yield name, value
-        elif isinstance(value, (list, tuple, dict)):
-            items = list(value.items() if isinstance(value, dict) else enumerate(value))
-            if all(isinstance(part, (Parameter, Layer)) for _, part in items):
-                yield from ((f"{name}.{key}", part) for key, part in items if id(part) not in named)
+class LayerList(Layer, MutableSequence[Any]):
+    """A list of layers: `append`, `extend`, `insert`, `pop`, `index`, `len`, slices, and all else that a list does.
+
+    Its layers are named by place, `0`, `1` and so on; a slice is a LayerList of the same layers. A plain list in an
+    attribute registers its layers, too, as long as it holds nothing else; this one refuses what is no layer.
+
+    Raises TypeError for that, and IndexError for a place that there is not.
+
+    >>> from dezero.layers import Linear
+    >>> blocks = LayerList(Linear(4) for _ in range(3))
+    >>> blocks.append(Linear(1))
+    >>> x = np.zeros((5, 2))
+    >>> for block in blocks:
+    ...     x = block(x)
+    >>> x.shape, len(blocks[1:])
+    ((5, 1), 3)
+    >>> [name for name, _ in blocks[:1].named_params()]
+    ['0/W', '0/b']
+    """
+
+    def __init__(self, layers: Iterable[Layer] = ()) -> None:
+        super().__init__()
+        self._layers = [self._check(layer) for layer in layers]
+
+    def _check(self, layer: Any) -> Layer:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"LayerList: expected layers, got {type(layer).__name__}; Sequential takes functions, too")
+        return layer
+
+    def named_parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield ("0", the first layer) and so on."""
+        yield from ((str(i), layer) for i, layer in enumerate(self._layers))
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        raise NotImplementedError("LayerList has no forward method: call its layers one by one, or use Sequential")
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return LayerList(self._layers[place]) if isinstance(place, slice) else self._layers[place]
+
+    def __setitem__(self, place: Any, layer: Any) -> None:
+        self._layers[place] = [self._check(x) for x in layer] if isinstance(place, slice) else self._check(layer)
+
+    def __delitem__(self, place: Any) -> None:
+        del self._layers[place]
+
+    def insert(self, index: int, value: Layer) -> None:
+        """Put a layer before the one at `index`."""
+        self._layers.insert(index, self._check(value))
 
 
-def check_size(layer: str, name: str, value: Any) -> int:
-    """Return a size as an int. Raises ValueError when it is not a positive int."""
-    if not is_int(value) or value < 1:
-        raise ValueError(f"{layer}: {name} must be a positive int, got {value!r}")
+def check_size(layer: str, name: str, value: Any, at_least: int = 1) -> int:
+    """Return a size as an int. Raises ValueError when it is not an int, or too small."""
+    if not is_int(value) or value < at_least:
+        kind = "a positive int" if at_least == 1 else f"an int of at least {at_least}"
+        raise ValueError(f"{layer}: {name} must be {kind}, got {value!r}")
     return int(value)
 
 

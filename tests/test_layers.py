@@ -51,7 +51,12 @@ WEIGHTED = {
     "conv2d": (lambda **k: L.Conv2d(5, 3, **k), (2, 4, 6, 6), {"in_channels": 4}, (5, 4, 3, 3), 36),
     "conv2d pairs": (lambda **k: L.Conv2d(5, (3, 2), (2, 1), (1, 0), **k), (2, 4, 6, 6), {"in_channels": 4},
                      (5, 4, 3, 2), 24),
+    "conv2d groups": (lambda **k: L.Conv2d(5, 3, groups=5, dilation=2, **k), (2, 10, 6, 6), {"in_channels": 10},
+                      (5, 2, 3, 3), 18),
+    "conv1d": (lambda **k: L.Conv1d(5, 3, **k), (2, 4, 6), {"in_channels": 4}, (5, 4, 3), 12),
     "deconv2d": (lambda **k: L.Deconv2d(5, 3, **k), (2, 4, 6, 6), {"in_channels": 4}, (4, 5, 3, 3), 36),
+    "deconv2d groups": (lambda **k: L.Deconv2d(5, 3, groups=5, **k), (2, 10, 6, 6), {"in_channels": 10},
+                        (10, 1, 3, 3), 18),
 }  # fmt: skip
 weighted = pytest.mark.parametrize(("make", "x_shape", "size", "W_shape", "fan_in"), WEIGHTED.values(), ids=WEIGHTED)
 
@@ -180,6 +185,19 @@ BAD = {
     "Conv2d pad": (lambda: L.Conv2d(1, 3, pad=-1), "Conv2d: pad must be at least 0, got -1"),
     "Conv2d dtype": (lambda: L.Conv2d(1, 3, dtype=int), "Conv2d: dtype must be floating"),
     "Deconv2d kernel": (lambda: L.Deconv2d(1, 2.5), "Deconv2d: kernel_size must be an int or a pair"),
+    "Conv2d dilation": (lambda: L.Conv2d(1, 3, dilation=0), "Conv2d: dilation must be at least 1, got 0"),
+    "Conv2d groups": (lambda: L.Conv2d(1, 3, groups=0), "Conv2d: groups must be a positive int, got 0"),
+    "Conv2d groups out": (lambda: L.Conv2d(3, 3, groups=2), "Conv2d: groups must divide out_channels, got 2 "),
+    "Conv2d groups in": (lambda: L.Conv2d(4, 3, groups=2, in_channels=3), "Conv2d: groups must divide in_channels"),
+    "Conv2d groups x": (lambda: L.Conv2d(4, 3, groups=2)(np.zeros((1, 3, 8, 8))),
+                        "Conv2d: groups must divide the number of channels of x, got 2 groups and 3"),
+    "Deconv2d groups": (lambda: L.Deconv2d(3, 3, groups=2), "Deconv2d: groups must divide out_channels"),
+    "Conv1d kernel": (lambda: L.Conv1d(1, (3, 3)), r"Conv1d: kernel_size must be a positive int, got \(3, 3\)"),
+    "Conv1d pad": (lambda: L.Conv1d(1, 3, pad=-1), "Conv1d: pad must be an int of at least 0, got -1"),
+    "Conv1d dilation": (lambda: L.Conv1d(1, 3, dilation=0), "Conv1d: dilation must be a positive int, got 0"),
+    "Conv1d x": (lambda: L.Conv1d(1, 3)(np.zeros((3, 8))), r"Conv1d: x must have shape \(N, C, L\), got \(3, 8\); "),
+    "Conv1d small": (lambda: L.Conv1d(1, 3, dilation=4)(np.zeros((1, 2, 8))),
+                     r"Conv1d: a kernel of 3 with dilation 4 does not fit into 8 padded by 0 \(x \(1, 2, 8\)\); use a"),
     "RNN": (lambda: L.RNN(0), "out_size must be a positive int, got 0"),
     "LSTM": (lambda: L.LSTM(3, in_size="3"), "in_size must be a positive int, got '3'"),
     "EmbedID in": (lambda: L.EmbedID(0, 3), "EmbedID: in_size must be a positive int, got 0"),
@@ -350,6 +368,119 @@ def test_a_variable_is_not_a_parameter():
     layer = Layer()
     layer.x = Variable(np.zeros(1))
     assert names(layer) == []
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# LayerList
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def linears(*sizes):
+    return [L.Linear(n, in_size=1, nobias=True) for n in sizes]
+
+
+def sizes(layers):
+    return [layer.out_size for layer in layers]
+
+
+def test_a_layer_list_registers_its_layers_by_place():
+    model = Layer()
+    model.blocks = L.LayerList(linears(1, 2))
+    model.blocks.append(L.Linear(3))
+    assert names(model) == ["blocks/0/W", "blocks/1/W", "blocks/2/W", "blocks/2/b"]
+    model.blocks.insert(0, L.LayerList(linears(4)))
+    assert names(model)[:2] == ["blocks/0/0/W", "blocks/1/W"]
+
+
+def test_a_layer_list_does_what_a_list_does():
+    first, second, third = linears(1, 2, 3)
+    layers = L.LayerList()
+    layers.append(first)
+    layers.extend([third])
+    layers.insert(1, second)
+    layers += linears(4)
+    assert (sizes(layers), len(layers)) == ([1, 2, 3, 4], 4)
+    assert (layers[0], layers[-3], layers.index(third)) == (first, second, 2)
+    assert second in layers
+    assert L.Linear(2) not in layers
+    assert sizes(reversed(layers)) == [4, 3, 2, 1]
+    assert layers.pop().out_size == 4
+    layers[0] = third
+    layers[1:2] = linears(7, 8)
+    assert sizes(layers) == [3, 7, 8, 3]
+    del layers[0], layers[:1]
+    assert sizes(layers) == [8, 3]
+    layers.remove(third)
+    layers.clear()
+    assert names(layers) == []
+
+
+def test_a_slice_of_a_layer_list_holds_the_same_layers():
+    layers = L.LayerList(linears(1, 2, 3))
+    part = layers[::2]
+    assert isinstance(part, L.LayerList)
+    assert (part[0], part[1]) == (layers[0], layers[2])
+    model = Layer()
+    model.part = part
+    assert names(model) == ["part/0/W", "part/1/W"]
+
+
+def test_a_layer_in_a_layer_list_twice_counts_once():
+    layer = L.Linear(1, in_size=1)
+    assert names(L.LayerList([layer, layer])) == ["0/W", "0/b"]
+
+
+def test_a_layer_list_is_called_layer_by_layer():
+    with pytest.raises(
+        NotImplementedError, match="LayerList has no forward method: call its layers one by one, or use S"
+    ):
+        L.LayerList(linears(1))(randn(1, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda layers: L.LayerList([F.relu]),
+        lambda layers: layers.append(F.relu),
+        lambda layers: layers.insert(0, F.relu),
+        lambda layers: layers.extend([F.relu]),
+        lambda layers: layers.__setitem__(0, F.relu),
+        lambda layers: layers.__setitem__(slice(0, 1), [F.relu]),
+    ],
+)
+def test_a_layer_list_refuses_what_is_no_layer(change):
+    layers = L.LayerList(linears(1))
+    with pytest.raises(TypeError, match="LayerList: expected layers, got function; Sequential takes functions, too"):
+        change(layers)
+    assert sizes(layers) == [1]
+
+
+def test_a_place_that_is_not_in_a_layer_list():
+    with pytest.raises(IndexError):
+        L.LayerList()[0]
+
+
+def test_a_layer_list_is_copied_and_pickled(tmp_path):
+    model = Layer()
+    model.blocks = L.LayerList(linears(1, 2))
+    for twin in (copy.deepcopy(model), clone_by_pickle(model)):
+        assert names(twin) == names(model)
+        np.testing.assert_array_equal(twin.blocks[1].W.data, model.blocks[1].W.data)
+    model.save_weights(tmp_path / "w")
+    other = Layer()
+    other.blocks = L.LayerList([L.Linear(1, nobias=True), L.Linear(2, nobias=True)])
+    other.load_weights(tmp_path / "w")
+    np.testing.assert_array_equal(other.blocks[1].W.data, model.blocks[1].W.data)
+
+
+def test_a_call_hands_on_options():
+    class Scale(Layer):
+        def forward(self, x, by=1):
+            return x * by
+
+    layer, x = Scale(), Variable(np.array(2.0))
+    assert layer(x, by=3).data == 6
+    assert [r() for r in layer.inputs] == [x]
 
 
 def test_cleargrads_forgets_all_gradients_in_the_tree():
@@ -548,12 +679,26 @@ def test_linear_against_torch():
 
 @pytest.mark.parametrize("kind", ["Conv2d", "Deconv2d"])
 @pytest.mark.parametrize(("kernel_size", "stride", "pad"), [(3, 1, 0), (3, 2, 1), ((3, 2), (1, 2), (1, 0))])
-def test_convolutions_against_torch(kind, kernel_size, stride, pad):
+@pytest.mark.parametrize(("dilation", "groups"), [(1, 1), (2, 2), ((1, 2), 4)])
+def test_convolutions_against_torch(kind, kernel_size, stride, pad, dilation, groups):
     torch = pytest.importorskip("torch")
-    layer = getattr(L, kind)(3, kernel_size, stride, pad, in_channels=2)
-    layer.b.data = randn(3)
-    module = {"Conv2d": torch.nn.Conv2d, "Deconv2d": torch.nn.ConvTranspose2d}[kind](2, 3, kernel_size, stride, pad)
-    compare(layer, module, randn(2, 2, 7, 6), {"W": ("weight", same), "b": ("bias", same)})
+    options = {"dilation": dilation, "groups": groups}
+    layer = getattr(L, kind)(8, kernel_size, stride, pad, in_channels=4, **options)
+    layer.b.data = randn(8)
+    module = {"Conv2d": torch.nn.Conv2d, "Deconv2d": torch.nn.ConvTranspose2d}[kind]
+    module = module(4, 8, kernel_size, stride, pad, **options)
+    compare(layer, module, randn(2, 4, 7, 6), {"W": ("weight", same), "b": ("bias", same)})
+
+
+@pytest.mark.parametrize(
+    ("stride", "pad", "dilation", "groups"), [(1, 0, 1, 1), (2, 1, 1, 1), (1, 2, 2, 2), (3, 0, 1, 4)]
+)
+def test_conv1d_against_torch(stride, pad, dilation, groups):
+    torch = pytest.importorskip("torch")
+    layer = L.Conv1d(8, 3, stride, pad, dilation=dilation, groups=groups)
+    module = torch.nn.Conv1d(4, 8, 3, stride, pad, dilation, groups)
+    layer.b.data = randn(8)
+    compare(layer, module, randn(2, 4, 9), {"W": ("weight", same), "b": ("bias", same)})
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5, 2)])
@@ -847,10 +992,12 @@ def test_the_state_of_another_batch_size_is_refused(layer, first, second):
     ("layer", "wrong", "right"),
     [
         (L.Conv2d(4, 5), (2, 8, 4, 1), (2, 1, 8, 8)),
+        (L.Conv2d(4, 3, groups=2), (2, 3, 8, 8), (2, 4, 8, 8)),
+        (L.Conv1d(4, 5), (2, 8, 4), (2, 1, 8)),
         (L.BatchNorm(), (2, 3, 4), (2, 5)),
         (L.Linear(3), (2, 0), (2, 4)),
     ],
-    ids=["Conv2d", "BatchNorm", "Linear"],
+    ids=["Conv2d", "Conv2d groups", "Conv1d", "BatchNorm", "Linear"],
 )
 def test_a_first_call_that_fails_makes_no_weights(layer, wrong, right):
     with pytest.raises(ValueError, match=f"^{type(layer).__name__}: "):

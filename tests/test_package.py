@@ -43,7 +43,7 @@ ORDER = words("""
     functions_recurrent functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly precision capture serializers download layout drawing
     testing transforms datasets dataloaders optimizers
-    initializers layers_base layers_linear layers_norm layers_recurrent layers models utils gpu_report
+    summary initializers layers_base layers_linear layers_norm layers_recurrent layers models utils gpu_report
 """)
 
 
