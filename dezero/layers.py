@@ -9,7 +9,9 @@ layers_recurrent  RNN, LSTM: a step a call
 from __future__ import annotations
 
 from dezero.core import Parameter
+from dezero.layers_attention import *
 from dezero.layers_base import *
 from dezero.layers_linear import *
 from dezero.layers_norm import *
 from dezero.layers_recurrent import *
+from dezero.layers_sequence import *

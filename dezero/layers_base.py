@@ -252,6 +252,13 @@ def check_nobias(layer: str, nobias: Any) -> bool:
     return bool(nobias)
 
 
+def check_flag(layer: str, name: str, value: Any) -> bool:
+    """Return True or False. Raises TypeError for anything else."""
+    if value not in (0, 1):
+        raise TypeError(f"{layer}: {name} must be True or False, got {value!r}")
+    return bool(value)
+
+
 def check_dtype(layer: str, dtype: Any) -> Any:
     """Return a dtype for weights. Raises ValueError when it is not floating."""
     if np.dtype(dtype).kind != "f":

@@ -1,4 +1,4 @@
-"""L: recurrent layers, a step a call."""
+"""L: recurrent layers, a step a call. Those over whole sequences have a room of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dezero.functions_recurrent import LSTMOutput, LSTMStep
 from dezero.layers_base import Layer
 from dezero.layers_linear import Linear
 
-__all__ = ["LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN"]
 
 
 class RNN(Layer):
@@ -19,6 +19,7 @@ class RNN(Layer):
     Args:
         hidden_size: the size of h.
         in_size: the size of x; None to learn it at the first call.
+        init_x, init_h, init_b: how the weights of x and of h and the biases begin, see `initializers`.
 
     The state `h` is kept between calls, None before the first; `reset_state()` forgets it. h2h has no bias; without
     `in_size` its weights are made at the second step, when h first enters.
@@ -30,10 +31,19 @@ class RNN(Layer):
     (1, 5)
     """
 
-    def __init__(self, hidden_size: int, in_size: int | None = None) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        in_size: int | None = None,
+        init_x: Any = "lecun_normal",
+        init_h: Any = "lecun_normal",
+        init_b: Any = "zeros",
+    ) -> None:
         super().__init__()
-        self.x2h = Linear(hidden_size, in_size=in_size)
-        self.h2h = Linear(hidden_size, nobias=True, in_size=None if in_size is None else hidden_size)
+        self.hidden_size, self.in_size = hidden_size, in_size
+        self.x2h = Linear(hidden_size, in_size=in_size, init_W=init_x, init_b=init_b)
+        h_size = None if in_size is None else hidden_size
+        self.h2h = Linear(hidden_size, nobias=True, in_size=h_size, init_W=init_h)
         self.h: Variable | None = None
 
     def reset_state(self) -> None:
@@ -61,16 +71,22 @@ class LSTM(Layer):
     ((1, 5), (1, 5))
     """
 
-    def __init__(self, hidden_size: int, in_size: int | None = None) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        in_size: int | None = None,
+        init_x: Any = "lecun_normal",
+        init_h: Any = "lecun_normal",
+        init_b: Any = "zeros",
+    ) -> None:
         super().__init__()
-        self.x2f = Linear(hidden_size, in_size=in_size)
-        self.x2i = Linear(hidden_size, in_size=in_size)
-        self.x2o = Linear(hidden_size, in_size=in_size)
-        self.x2u = Linear(hidden_size, in_size=in_size)
-        self.h2f = Linear(hidden_size, nobias=True, in_size=hidden_size)
-        self.h2i = Linear(hidden_size, nobias=True, in_size=hidden_size)
-        self.h2o = Linear(hidden_size, nobias=True, in_size=hidden_size)
-        self.h2u = Linear(hidden_size, nobias=True, in_size=hidden_size)
+        self.hidden_size, self.in_size = hidden_size, in_size
+        of_x: Any = {"in_size": in_size, "init_W": init_x, "init_b": init_b}
+        of_h: Any = {"in_size": hidden_size, "init_W": init_h, "nobias": True}
+        self.x2f, self.x2i = Linear(hidden_size, **of_x), Linear(hidden_size, **of_x)
+        self.x2o, self.x2u = Linear(hidden_size, **of_x), Linear(hidden_size, **of_x)
+        self.h2f, self.h2i = Linear(hidden_size, **of_h), Linear(hidden_size, **of_h)
+        self.h2o, self.h2u = Linear(hidden_size, **of_h), Linear(hidden_size, **of_h)
         self.h: Variable | None = None
         self.c: Variable | None = None
 
@@ -111,6 +127,57 @@ class LSTM(Layer):
             return None
         arrays = x.data, self.h.data, self.c.data, *(param.data for param in weights)
         return weights if all(array.dtype.kind == "f" for array in arrays) else None
+
+
+class GRU(Layer):
+    """One step of a gated recurrent unit a call, (N, in) -> (N, hidden_size).
+
+    r, z = sigmoid(x2.(x) + h2.(h)) reset and keep; n = tanh(x2n(x) + r * h2n(h)) is what is new;
+    h = (1 - z) * n + z * h.
+
+    Args and state as in RNN. h2r and h2z have no bias, h2n has one; the weights of all three are made at once.
+    Source: Cho et al., arXiv:1406.1078, in the form that PyTorch and cuDNN have: r after the product with h.
+
+    >>> gru = GRU(5)
+    >>> for x in np.zeros((4, 1, 3), np.float32):
+    ...     h = gru(x)
+    >>> h.shape
+    (1, 5)
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        in_size: int | None = None,
+        init_x: Any = "lecun_normal",
+        init_h: Any = "lecun_normal",
+        init_b: Any = "zeros",
+    ) -> None:
+        super().__init__()
+        self.hidden_size, self.in_size = hidden_size, in_size
+        of_x: Any = {"in_size": in_size, "init_W": init_x, "init_b": init_b}
+        of_h: Any = {"in_size": hidden_size, "init_W": init_h}
+        self.x2r, self.x2z = Linear(hidden_size, **of_x), Linear(hidden_size, **of_x)
+        self.x2n = Linear(hidden_size, **of_x)
+        self.h2r, self.h2z = Linear(hidden_size, nobias=True, **of_h), Linear(hidden_size, nobias=True, **of_h)
+        self.h2n = Linear(hidden_size, init_b=init_b, **of_h)
+        self.h: Variable | None = None
+
+    def reset_state(self) -> None:
+        """Forget the state, before a new sequence."""
+        self.h = None
+
+    def forward(self, x: Any) -> Variable:
+        x = as_operand("GRU", x)
+        r = F.sigmoid(_add_state("GRU", self.x2r(x), self.h2r, self.h))
+        z = F.sigmoid(_add_state("GRU", self.x2z(x), self.h2z, self.h))
+        if self.h is None:
+            n = F.tanh(self.x2n(x) + r * self.h2n.b)
+            self.h = n - z * n
+        else:
+            n = F.tanh(self.x2n(x) + r * self.h2n(self.h))
+            self.h = n + z * (self.h - n)
+        return self.h
 
 
 def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Variable:

@@ -40,10 +40,11 @@ ORDER = words("""
     kernels.compiled.norm kernels.compiled.recurrent kernels.compiled.pool kernels.compiled.rows kernels.compiled
     kernels core
     functions_elementwise functions_shape functions_product functions_reduction functions_activation functions_norm
-    functions_recurrent functions_attention functions_conv functions_resize functions_loss functions
+    functions_recurrent functions_sequence functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly precision capture serializers download layout drawing
     testing transforms datasets dataloaders optimizers
-    summary initializers layers_base layers_linear layers_norm layers_recurrent layers models utils gpu_report
+    summary initializers layers_base layers_linear layers_norm layers_recurrent layers_sequence
+    layers_attention layers models utils gpu_report
 """)
 
 
