@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import simulated_cublas
 
 import dezero
 from dezero import cuda, kernels, optimizers
@@ -543,6 +544,55 @@ def test_weights_made_at_the_first_call_on_a_gpu(gpu, kind):
     assert {type(p.data) for p in twin.params() if p.data is not None} == {np.ndarray}
     with pytest.raises(TypeError, match="different devices"):
         getattr(L, kind)(5)(gpu.to(x if kind.startswith("S") else x[0]))
+
+
+@kinds
+def test_in_halves_on_a_gpu(gpu, kind):
+    layer = make(kind, 16, in_size=8, num_layers=2)
+    layer.to_gpu()
+    x = gpu.to(randn(6, 4, 8))
+    answers = []
+    for enabled in (False, True):
+        layer.cleargrads()
+        with dezero.autocast("float16", enabled=enabled):
+            y, _ = layer(x)
+            loss = F.mean(y * y)
+        loss.backward()
+        answers.append([y, *(p.grad for p in layer.params())])
+        assert {p.grad.dtype for p in layer.params()} == {np.dtype(np.float32)}
+    for wanted, found in zip(*answers, strict=True):
+        wanted, found = cuda.as_numpy(wanted), cuda.as_numpy(found)
+        assert not np.array_equal(found, wanted)
+        np.testing.assert_allclose(found, wanted, atol=0.02 * np.abs(wanted).max())
+
+
+@kinds
+def test_captured_steps_are_eager_ones(simulated, kind, monkeypatch):
+    library = simulated_cublas.install(monkeypatch, simulated.cupy)
+    answers = []
+    for captured in (False, True):
+        np.random.seed(0)
+        model = dezero.Model()
+        model.layer, model.head = make(kind, 8, in_size=4, num_layers=2, bidirectional=True, dropout=0.2), L.Linear(1)
+        model.to_gpu()
+        optimizer = optimizers.Adam(0.01).setup(model)
+
+        def step(x, t, model=model, optimizer=optimizer):
+            loss = F.mean_squared_error(model.head(model.layer(x)[0][-1]), t)
+            model.cleargrads()
+            loss.backward()
+            optimizer.update()
+            return loss
+
+        step = cuda.capture(step) if captured else step
+        xs = [randn(3, 5, 4, seed=i) for i in range(8)]
+        losses = [step(simulated.to(x), simulated.to(x[0, :, :1])) for x in xs]
+        if captured:
+            (calls,) = step.calls.values()
+            assert calls.recording is not None
+        answers.append([float(loss) for loss in losses])
+    assert answers[0] == answers[1]
+    assert not library.problems
 
 
 # ----------------------------------------------------------------------------------------------------------------------
