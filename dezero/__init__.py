@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from dezero import core, cuda, derivatives, functions, functions_conv, layers, models, optimizers
+from dezero import core, cuda, derivatives, functions, functions_conv, initializers, layers, models, optimizers
 from dezero.core import (
     Config,
     Function,
@@ -57,6 +57,7 @@ __all__ = [
     "graph",
     "hessian",
     "hvp",
+    "initializers",
     "is_simple_core",
     "jacobian",
     "jvp",

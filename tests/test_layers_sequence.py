@@ -8,7 +8,7 @@ import pytest
 import simulated_cublas
 
 import dezero
-from dezero import cuda, kernels, optimizers
+from dezero import cuda, functions_sequence, kernels, optimizers
 from dezero import functions as F
 from dezero import layers as L
 from dezero.core import Variable, no_grad, test_mode
@@ -263,6 +263,14 @@ def test_a_sequence_in_one_node_is_that_of_f(kind, order):
         answers.append(results)
     for found, wanted in zip(*answers, strict=True):
         np.testing.assert_allclose(found.data, wanted.data, rtol=1e-10, atol=1e-12)
+
+
+@kinds
+def test_gradients_of_the_first_order_come_from_arrays(kind, monkeypatch):
+    layer = make(kind, 5)
+    y, _ = layer(randn(4, 3, 2))
+    monkeypatch.setattr(functions_sequence, "_OnVariables", lambda: pytest.fail("a graph"))
+    F.sum(y).backward()
 
 
 @kinds
@@ -542,8 +550,12 @@ def test_weights_made_at_the_first_call_on_a_gpu(gpu, kind):
     close(cuda.as_numpy(found.data), wanted.data, 1e-5)
     twin.to_cpu()
     assert {type(p.data) for p in twin.params() if p.data is not None} == {np.ndarray}
+    elsewhere = getattr(L, kind)(5)
     with pytest.raises(TypeError, match="different devices"):
-        getattr(L, kind)(5)(gpu.to(x if kind.startswith("S") else x[0]))
+        elsewhere(gpu.to(x if kind.startswith("S") else x[0]))
+    waiting = [p for p in elsewhere.params() if p.expected_shape is not None and None in p.expected_shape]
+    assert [p.data for p in waiting] == [None] * len(waiting)
+    assert waiting
 
 
 @kinds

@@ -72,7 +72,7 @@ NAMES = words("""
     Dataset DataLoader SeqDataLoader __version__ is_simple_core
     core core_simple functions functions_conv layers models optimizers datasets dataloaders transforms utils cuda
     serializers testing seed detect_anomaly autocast GradScaler graph checkpoint grad hessian hvp jacobian jvp vjp
-    anomaly derivatives download drawing files kernels layout precision random
+    anomaly derivatives download drawing files initializers kernels layout precision random
 """)
 ELSEWHERE = words("tqdm matplotlib PIL cupy numba torch scipy urllib.request http.client IPython")
 
