@@ -44,7 +44,7 @@ ORDER = words("""
     derivatives anomaly precision capture serializers download layout drawing
     testing transforms datasets dataloaders optimizers
     summary initializers layers_base layers_linear layers_norm layers_recurrent layers_sequence
-    layers_attention layers models utils gpu_report
+    layers_attention layers models_base models utils gpu_report
 """)
 
 
