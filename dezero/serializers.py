@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,23 +49,28 @@ def _check_called(layer: Any, params: dict[str, Any]) -> None:
         )
 
 
-def load_weights(layer: Any, path: Any) -> None:
+def load_weights(layer: Any, path: Any, complete: bool = False) -> None:
     """Load the npz file `path` into the parameters of `layer`, all of them or, when anything does not fit, none.
+
+    Names, shapes and dtypes are compared before any array is read: a file that does not fit takes no memory.
+
+    Args:
+        complete: whether the file must also have the parameters that wait for a first call (default: False; a file
+            that `save_weights` wrote lacks those of parts that were never called).
 
     Raises FileNotFoundError when there is no such file, ValueError when it is no npz file of arrays or its names,
     shapes and dtypes are not those of the layer.
     """
     path = path if os.path.isfile(path) else _npz_path(path)
-    arrays = _read_npz(path)
     params = dict(layer.named_params())
-    problems = _misfits(params, arrays)
+    problems = _misfits(params, _read_npz(path, _kind), complete)
     if problems:
         raise ValueError(f"load_weights: {os.fspath(path)} does not fit {type(layer).__name__}: {'; '.join(problems)}")
-    for name, array in arrays.items():
+    for name, array in _read_npz(path, operator.getitem).items():
         param = params[name]
         expected = param.expected_dtype if param.data is None else param.dtype
         dtype = expected or (array.dtype if array.dtype.kind == "f" else np.float32)
-        param.data = cuda.as_owned_by(param.data, array.astype(dtype))
+        param.data = cuda.as_owned_by(param.data, np.asarray(array, dtype, order="C"))
 
 
 def _npz_path(path: Any) -> str:
@@ -73,26 +80,38 @@ def _npz_path(path: Any) -> str:
     return path if path.endswith(".npz") else path + ".npz"
 
 
-def _read_npz(path: Any) -> dict[str, Any]:
+class _Kind(NamedTuple):
+    """What an npy file says of its array."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+
+
+def _read_npz(path: Any, read: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """Return what `read(archive, name)` makes of each name in an npz file."""
     path = os.fspath(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"load_weights: there is no file {path}")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: _array(archive[name]) for name in archive.files}
+            return {name: read(archive, name) for name in archive.files}
     except Exception as error:  # damaged bytes fail in more ways than zipfile and NumPy name
         raise ValueError(f"load_weights: {path} is not an npz file of arrays, as save_weights writes") from error
 
 
-def _array(x: Any) -> Any:
-    if not isinstance(x, np.ndarray):  # what is no npy file in the archive comes as bytes
-        raise ValueError("it holds something else")
-    return x
+def _kind(archive: Any, name: str) -> _Kind:
+    with archive.zip.open(f"{name}.npy") as entry:  # what is no npy file has not that name
+        version = np.lib.format.read_magic(entry)
+        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, dtype = headers[version](entry)
+    if dtype.hasobject:
+        raise ValueError("it holds pickled objects")
+    return _Kind(shape, dtype)
 
 
-def _misfits(params: dict[str, Any], arrays: dict[str, Any]) -> list[str]:
+def _misfits(params: dict[str, Any], arrays: dict[str, _Kind], complete: bool) -> list[str]:
     """Say what stands between a layer and a file."""
-    missing = [name for name, param in params.items() if name not in arrays and param.data is not None]
+    missing = [name for name, p in params.items() if name not in arrays and (complete or p.data is not None)]
     left_over = [name for name in arrays if name not in params]
     problems = [f"missing in the file: {', '.join(missing)}"] if missing else []
     problems += [f"not in the layer: {', '.join(left_over)}"] if left_over else []

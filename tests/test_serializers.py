@@ -3,13 +3,14 @@
 import os
 import pickle
 import stat
+import tracemalloc
 import warnings
 import zipfile
 
 import numpy as np
 import pytest
 
-from dezero import files
+from dezero import files, serializers
 from dezero import layers as L
 from dezero.core import Parameter, test_mode
 from dezero.models import MLP, Sequential
@@ -360,6 +361,38 @@ def test_no_file_stays_open(tmp_path):
         with pytest.raises(ValueError, match="not an npz"):
             L.Linear(3).load_weights(tmp_path / "w.npz")
     os.remove(tmp_path / "w.npz")
+
+
+def test_a_complete_file_has_what_waits_for_a_first_call_too(tmp_path):
+    np.savez(tmp_path / "w.npz", b=np.ones(3))
+    layer = L.Linear(3)
+    with pytest.raises(ValueError, match="does not fit Linear: missing in the file: W"):
+        serializers.load_weights(layer, tmp_path / "w.npz", complete=True)
+    assert not layer.b.data.any()
+    layer.load_weights(tmp_path / "w.npz")
+    assert layer.W.data is None
+    assert layer.b.data.all()
+
+
+def test_what_does_not_fit_is_refused_before_it_takes_memory(tmp_path):
+    huge = np.broadcast_to(np.float32(0), (1 << 24, 3))  # 200 MB, of which a compressed file shows nothing
+    np.savez_compressed(tmp_path / "w.npz", W=huge, b=np.ones(3))
+    layer = L.Linear(3, in_size=2)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=r"W has shape \(16777216, 3\) in the file but \(2, 3\) here"):
+            layer.load_weights(tmp_path / "w.npz")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_in_fortran_order_in_the_file_is_in_c_order_here(tmp_path):
+    np.savez(tmp_path / "w.npz", W=np.asfortranarray(randn(2, 3)), b=np.zeros(3))
+    layer = L.Linear(3)
+    layer.load_weights(tmp_path / "w.npz")
+    np.testing.assert_array_equal(layer.W.data, randn(2, 3))
+    assert layer.W.data.flags.c_contiguous
 
 
 # ----------------------------------------------------------------------------------------------------------------------
