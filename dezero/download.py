@@ -38,13 +38,14 @@ def get_file(url: str, file_name: str | None = None, sha256: str | None = None) 
     return path
 
 
-def fetch(urls: Sequence[str], path: str, read: Callable[[str], Content]) -> Content:
+def fetch(urls: Sequence[str], path: str, read: Callable[[str], Content], limit: int | None = None) -> Content:
     """Return `read(path)`, after putting the first good file that `urls` offer at `path` unless one is there.
 
     Args:
         urls: the mirrors, the preferred one first.
         path: where the file belongs. A file there that `read` refuses is replaced, never by another bad one.
         read: takes a path and returns what the caller wants of the file; raises ValueError when it is not good.
+        limit: how many bytes a good file has at most; no more are downloaded (default: any number).
 
     Raises OSError, listing what each source said, when none of them has a good file.
     """
@@ -60,7 +61,7 @@ def fetch(urls: Sequence[str], path: str, read: Callable[[str], Content]) -> Con
     for url in urls:
         try:
             with open_whole(path) as file:
-                _download(url, file)
+                _download(url, file, limit)
                 file.flush()
                 content = read(file.name)  # refused, it never gets to its place
             return content
@@ -70,7 +71,7 @@ def fetch(urls: Sequence[str], path: str, read: Callable[[str], Content]) -> Con
     raise OSError(f"no good copy of {os.path.basename(path)} could be had:{lines}\nIts place is {path}")
 
 
-def _download(url: str, file: IO[bytes]) -> None:
+def _download(url: str, file: IO[bytes], limit: int | None) -> None:
     from urllib.request import Request, urlopen
 
     # Some mirrors turn urllib's own name away.
@@ -81,6 +82,8 @@ def _download(url: str, file: IO[bytes]) -> None:
         total = None if length is None else int(length)
         while chunk := response.read(_CHUNK):
             file.write(chunk)
+            if limit is not None and file.tell() > limit:
+                raise ValueError(f"more than the {limit} bytes that it can have")
             advance(len(chunk), total)
         # A connection that dies reads as the end of the file.
         if total is not None and file.tell() != total:

@@ -229,6 +229,16 @@ def test_fetch_goes_on_to_the_next_mirror(server, cache):
     assert "/never/data.bin" not in server.asked
 
 
+@pytest.mark.parametrize("how", ["", "unmeasured/"])
+def test_no_more_is_downloaded_than_a_good_file_has(server, cache, how):
+    path = str(cache / "data.bin")
+    with pytest.raises(OSError, match="more than the 100000 bytes that it can have"):
+        download.fetch([server.url + how + "data.bin"], path, len, limit=100_000)
+    assert names(cache) == []
+    download.fetch([server.url + how + "data.bin"], path, len, limit=len(CONTENT))
+    assert names(cache) == ["data.bin"]
+
+
 # MNIST
 
 
