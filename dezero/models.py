@@ -3,3 +3,4 @@
 from __future__ import annotations
 
 from dezero.models_base import *
+from dezero.models_vision import *

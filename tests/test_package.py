@@ -44,7 +44,7 @@ ORDER = words("""
     derivatives anomaly precision capture serializers download layout drawing
     testing transforms datasets dataloaders optimizers
     summary initializers layers_base layers_linear layers_norm layers_recurrent layers_sequence
-    layers_attention layers models_base models utils gpu_report
+    layers_attention layers models_base models_vision models utils gpu_report
 """)
 
 
@@ -346,7 +346,11 @@ SIGNATURES = {
     """,
     "models": """
         Model() Model.plot(self, *inputs, to_file='model.png') Sequential(*layers)
-        MLP(fc_output_sizes, activation=F.sigmoid)
+        MLP(fc_output_sizes, activation=F.sigmoid) VGG16(pretrained=False)
+        VGG16.preprocess(image, size=..., dtype=np.float32) ResNet(n_layers=152, pretrained=False)
+        ResNet50(pretrained=False) ResNet101(pretrained=False) ResNet152(pretrained=False) SqueezeNet(pretrained=False)
+        BottleneckA(in_channels, mid_channels, out_channels, stride=2, downsample_fb=False)
+        BottleneckB(in_channels, mid_channels)
     """,
     "optimizers": """
         Optimizer() Optimizer.setup(self, target) Optimizer.update(self) Optimizer.update_one(self, param)
