@@ -50,6 +50,7 @@ class _ImageNetwork(Model):
     A subclass calls `_begin` before it makes its parts, and `_end` after.
     """
 
+    WEIGHTS_PATH: str | None = None  # where its weights are published
     min_size: int  # the least height and width of an image
 
     @staticmethod
@@ -82,7 +83,7 @@ class _ImageNetwork(Model):
 
         Args:
             name: the network's in errors.
-            url: where its weights are published, or None.
+            url: where weights of this kind are published, or None.
             last: the part that makes the scores.
         """
         self._name, self._url, self._pretrained = name, url, pretrained
@@ -110,7 +111,7 @@ class _ImageNetwork(Model):
         path = os.path.join(download.cache_folder(), posixpath.basename(url))
         shapes: list[Any] = [p.expected_shape if p.data is None else p.shape for p in self.params()]
         most = 8 * sum(map(math.prod, shapes)) + (1 << 20)  # float64 at the widest, and names
-        # No checksum is published with the files: a good one has every weight, of its shape, and nothing else.
+        # The files' checksums are not known here: a good one has every weight, of its shape, and nothing else.
         download.fetch([url], path, self.load_weights, limit=most)
 
     def _check(self, x: Any) -> Variable:
@@ -150,7 +151,8 @@ class VGG16(_ImageNetwork):
         num_classes: how many scores (default: 1000, ImageNet's).
 
     Images are at least 32x32. Raises ValueError or TypeError for wrong arguments, OSError when the weights cannot be
-    had. There is no published checksum: what is fetched is held to the names and shapes of the parameters.
+    had. Checksums of the published files are not known here: one is held to the names, shapes and dtypes of the
+    parameters, and to the bytes that these can take.
 
     K. Simonyan, A. Zisserman, arXiv:1409.1556.
 
@@ -204,11 +206,13 @@ class VGG16(_ImageNetwork):
 
     def _check(self, x: Any) -> Variable:
         x = super()._check(x)
+        W = getattr(self.fc6, "W", None)  # another fc6 may have none
+        takes = None if W is None or W.data is None else len(W)
         makes = 512 * (x.shape[2] // 32) * (x.shape[3] // 32)
-        if self.fc6.W.data is not None and len(self.fc6.W) != makes:
+        if takes not in (None, makes):
             raise ValueError(
-                f"VGG16: fc6 takes {len(self.fc6.W)} numbers of an image (25088 is 224x224), but x {x.shape} makes "
-                f"{makes}; resize the images, as preprocess does, or give it another fc6"
+                f"VGG16: fc6 takes {takes} numbers of an image (25088 is 224x224), but x {x.shape} makes {makes}; "
+                "resize the images, as preprocess does, or give it another fc6"
             )
         return x
 
@@ -240,7 +244,8 @@ class ResNet(_ImageNetwork):
         num_classes: how many scores (default: 1000, ImageNet's).
 
     Images are at least 5x5. Raises ValueError or TypeError for wrong arguments, OSError when the weights cannot be had.
-    There is no published checksum: what is fetched is held to the names and shapes of the parameters.
+    Checksums of the published files are not known here: one is held to the names, shapes and dtypes of the parameters,
+    and to the bytes that these can take.
 
     K. He, X. Zhang, S. Ren, J. Sun, arXiv:1512.03385.
 
@@ -486,7 +491,7 @@ class SqueezeNet(_ImageNetwork):
 
     def __init__(self, pretrained: Weights = False, num_classes: int = CLASSES) -> None:
         super().__init__()
-        self._begin("SqueezeNet", pretrained, num_classes, None, last="conv10")
+        self._begin("SqueezeNet", pretrained, num_classes, self.WEIGHTS_PATH, last="conv10")
         self.conv1 = L.Conv2d(64, kernel_size=3, stride=2, in_channels=3)
         self.fire2 = Fire(64, 16, 64)
         self.fire3 = Fire(128, 16, 64)
