@@ -306,12 +306,17 @@ CASES = {
     ],
     "sgd": [*updates(0, 0.1)],
     "momentum_sgd": [*updates(1, 0.1, 0.9)],
+    "nesterov_sgd": [*updates(1, 0.1, 0.9)],
     "adagrad": [*updates(1, 0.1, 1e-3)],
     "rmsprop": [*updates(1, 0.1, 0.9, 1e-3)],
     "adadelta": [*updates(2, 0.9, 1e-3)],
     "adam": [*updates(2, 0.1, 0.9, 0.99, 1e-3)],
+    "adamw": [*updates(2, 0.1, 0.9, 0.99, 1e-3, 0.05)],
+    "nadam": [*updates(2, 0.1, 0.2, 0.9, 0.99, 1e-3)],
+    "lion": [*updates(1, 0.1, 0.9, 0.99, 0.05)],
 }
-UPDATES = {"update_statistics", "sgd", "momentum_sgd", "adagrad", "rmsprop", "adadelta", "adam"}
+RULES = {"sgd", "momentum_sgd", "nesterov_sgd", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "nadam", "lion"}
+UPDATES = {"update_statistics", *RULES}
 
 
 def strided(x):

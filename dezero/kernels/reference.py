@@ -619,6 +619,13 @@ def momentum_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
     p += v
 
 
+def nesterov_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
+    """v = momentum * v - lr * g; p += momentum * v - lr * g."""
+    v *= momentum
+    v -= lr * g
+    p += momentum * v - lr * g
+
+
 def adagrad(p: Any, h: Any, g: Any, lr: float, eps: float) -> None:
     """h += g * g; p -= lr * g / (sqrt(h) + eps)."""
     h += g * g
@@ -647,3 +654,24 @@ def adam(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, 
     m += (1 - beta1) * (g - m)
     v += (1 - beta2) * (g * g - v)
     p -= lr * m / (v**0.5 + eps)
+
+
+def adamw(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, eps: float, shrink: float) -> None:
+    """p -= shrink * p; then as `adam`."""
+    p -= shrink * p
+    adam(p, m, v, g, lr, beta1, beta2, eps)
+
+
+def nadam(p: Any, m: Any, v: Any, g: Any, lr: float, ahead: float, beta1: float, beta2: float, eps: float) -> None:
+    """m += (1 - beta1) * (g - m); v += (1 - beta2) * (g * g - v); p -= (lr * g + ahead * m) / (sqrt(v) + eps)."""
+    m += (1 - beta1) * (g - m)
+    v += (1 - beta2) * (g * g - v)
+    p -= (lr * g + ahead * m) / (v**0.5 + eps)
+
+
+def lion(p: Any, m: Any, g: Any, lr: float, beta1: float, beta2: float, shrink: float) -> None:
+    """p -= lr * sign(beta1 * m + (1 - beta1) * g) + shrink * p; m = beta2 * m + (1 - beta2) * g."""
+    xp = cuda.get_array_module(p)
+    p -= lr * xp.sign(beta1 * m + (1 - beta1) * g) + shrink * p
+    m *= beta2
+    m += (1 - beta2) * g

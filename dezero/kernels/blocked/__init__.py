@@ -40,7 +40,18 @@ from dezero.kernels.blocked.rows import (
     softmax_cross_entropy,
     softmax_cross_entropy_grad,
 )
-from dezero.kernels.blocked.update import adadelta, adagrad, adam, momentum_sgd, rmsprop, sgd
+from dezero.kernels.blocked.update import (
+    adadelta,
+    adagrad,
+    adam,
+    adamw,
+    lion,
+    momentum_sgd,
+    nadam,
+    nesterov_sgd,
+    rmsprop,
+    sgd,
+)
 from dezero.kernels.reference import (
     add,
     add_at,
@@ -82,6 +93,7 @@ __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "adamw",
     "add",
     "add_at",
     "add_rows",
@@ -116,6 +128,7 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_grad",
     "linear",
+    "lion",
     "log_softmax",
     "lstm_cell",
     "lstm_cell_grad",
@@ -126,6 +139,8 @@ __all__ = [
     "max_pool_gather",
     "max_pool_scatter",
     "momentum_sgd",
+    "nadam",
+    "nesterov_sgd",
     "normalise",
     "normalise_grad",
     "relu",

@@ -46,6 +46,18 @@ def momentum_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
         p += v
 
 
+def nesterov_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
+    """As `reference.nesterov_sgd`."""
+    if (blocks := _blocks(p, v, g)) is None:
+        return reference.nesterov_sgd(p, v, g, lr, momentum)
+    for p, v, g, step in blocks:
+        np.multiply(g, lr, out=step)
+        v *= momentum
+        v -= step
+        p -= step
+        p += np.multiply(v, momentum, out=step)
+
+
 def adagrad(p: Any, h: Any, g: Any, lr: float, eps: float) -> None:
     """As `reference.adagrad`."""
     if (blocks := _blocks(p, h, g)) is None:
@@ -83,14 +95,47 @@ def adam(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, 
     if (blocks := _blocks(p, m, v, g)) is None:
         return reference.adam(p, m, v, g, lr, beta1, beta2, eps)
     for p, m, v, g, step in blocks:
-        np.subtract(g, m, out=step)
-        step *= 1 - beta1
-        m += step
-        np.multiply(g, g, out=step)
-        step -= v
-        step *= 1 - beta2
-        v += step
+        _approach(m, np.subtract(g, m, out=step), beta1)
+        _approach(v, np.subtract(np.multiply(g, g, out=step), v, out=step), beta2)
         p -= _scaled(m, v, lr, eps, step)
+
+
+def adamw(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, eps: float, shrink: float) -> None:
+    """As `reference.adamw`."""
+    if (blocks := _blocks(p, m, v, g)) is None:
+        return reference.adamw(p, m, v, g, lr, beta1, beta2, eps, shrink)
+    for p, m, v, g, step in blocks:
+        p -= np.multiply(p, shrink, out=step)
+        _approach(m, np.subtract(g, m, out=step), beta1)
+        _approach(v, np.subtract(np.multiply(g, g, out=step), v, out=step), beta2)
+        p -= _scaled(m, v, lr, eps, step)
+
+
+def nadam(p: Any, m: Any, v: Any, g: Any, lr: float, ahead: float, beta1: float, beta2: float, eps: float) -> None:
+    """As `reference.nadam`."""
+    if (blocks := _blocks(p, m, v, g)) is None:
+        return reference.nadam(p, m, v, g, lr, ahead, beta1, beta2, eps)
+    for p, m, v, g, step in blocks:
+        _approach(m, np.subtract(g, m, out=step), beta1)
+        _approach(v, np.subtract(np.multiply(g, g, out=step), v, out=step), beta2)
+        np.sqrt(v, out=step)
+        step += eps
+        p -= np.divide(lr * g + ahead * m, step, out=step)
+
+
+def lion(p: Any, m: Any, g: Any, lr: float, beta1: float, beta2: float, shrink: float) -> None:
+    """As `reference.lion`."""
+    if (blocks := _blocks(p, m, g)) is None:
+        return reference.lion(p, m, g, lr, beta1, beta2, shrink)
+    for p, m, g, step in blocks:
+        np.multiply(g, 1 - beta1, out=step)
+        step += beta1 * m
+        np.sign(step, out=step)
+        step *= lr
+        step += shrink * p
+        p -= step
+        np.copyto(step, g)
+        _average(m, step, beta2)
 
 
 def _average(h: Any, new: Any, decay: float) -> None:
@@ -98,6 +143,12 @@ def _average(h: Any, new: Any, decay: float) -> None:
     h *= decay
     new *= 1 - decay
     h += new
+
+
+def _approach(h: Any, way: Any, decay: float) -> None:
+    """h += (1 - decay) * way, and `way` is lost."""
+    way *= 1 - decay
+    h += way
 
 
 def _scaled(g: Any, h: Any, lr: float, eps: float, out: Any) -> Any:

@@ -131,6 +131,18 @@ def _momentum_sgd(p, v, g, lr, momentum):  # type: ignore[no-untyped-def]
         p[i] += v[i]
 
 
+def nesterov_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
+    """As `reference.nesterov_sgd`."""
+    _update(blocked.nesterov_sgd, _nesterov_sgd, (p, v, g), (lr, momentum))
+
+
+@compiled
+def _nesterov_sgd(p, v, g, lr, momentum):  # type: ignore[no-untyped-def]
+    for i in range(len(p)):
+        v[i] = momentum * v[i] - lr * g[i]
+        p[i] += momentum * v[i] - lr * g[i]
+
+
 def adagrad(p: Any, h: Any, g: Any, lr: float, eps: float) -> None:
     """As `reference.adagrad`."""
     _update(blocked.adagrad, _adagrad, (p, h, g), (lr, eps))
@@ -180,3 +192,43 @@ def _adam(p, m, v, g, lr, beta1, beta2, eps, rest1, rest2):  # type: ignore[no-u
         m[i] += rest1 * (g[i] - m[i])
         v[i] += rest2 * (g[i] * g[i] - v[i])
         p[i] -= lr * m[i] / (np.sqrt(v[i]) + eps)
+
+
+def adamw(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, eps: float, shrink: float) -> None:
+    """As `reference.adamw`."""
+    numbers = lr, beta1, beta2, eps, shrink
+    _update(blocked.adamw, _adamw, (p, m, v, g), numbers, (1 - beta1, 1 - beta2))
+
+
+@compiled
+def _adamw(p, m, v, g, lr, beta1, beta2, eps, shrink, rest1, rest2):  # type: ignore[no-untyped-def]
+    for i in range(len(p)):
+        m[i] += rest1 * (g[i] - m[i])
+        v[i] += rest2 * (g[i] * g[i] - v[i])
+        p[i] = p[i] - shrink * p[i] - lr * m[i] / (np.sqrt(v[i]) + eps)
+
+
+def nadam(p: Any, m: Any, v: Any, g: Any, lr: float, ahead: float, beta1: float, beta2: float, eps: float) -> None:
+    """As `reference.nadam`."""
+    numbers = lr, ahead, beta1, beta2, eps
+    _update(blocked.nadam, _nadam, (p, m, v, g), numbers, (1 - beta1, 1 - beta2))
+
+
+@compiled
+def _nadam(p, m, v, g, lr, ahead, beta1, beta2, eps, rest1, rest2):  # type: ignore[no-untyped-def]
+    for i in range(len(p)):
+        m[i] += rest1 * (g[i] - m[i])
+        v[i] += rest2 * (g[i] * g[i] - v[i])
+        p[i] -= (lr * g[i] + ahead * m[i]) / (np.sqrt(v[i]) + eps)
+
+
+def lion(p: Any, m: Any, g: Any, lr: float, beta1: float, beta2: float, shrink: float) -> None:
+    """As `reference.lion`."""
+    _update(blocked.lion, _lion, (p, m, g), (lr, beta1, beta2, shrink), (1 - beta1, 1 - beta2))
+
+
+@compiled
+def _lion(p, m, g, lr, beta1, beta2, shrink, rest1, rest2):  # type: ignore[no-untyped-def]
+    for i in range(len(p)):
+        p[i] -= lr * np.sign(beta1 * m[i] + rest1 * g[i]) + shrink * p[i]
+        m[i] = beta2 * m[i] + rest2 * g[i]

@@ -58,7 +58,20 @@ from dezero.kernels.gpu.recurrent import (
 )
 from dezero.kernels.gpu.rows import add_at, add_rows
 from dezero.kernels.gpu.softmax import log_softmax, softmax_cross_entropy, softmax_cross_entropy_grad
-from dezero.kernels.gpu.update import adadelta, adagrad, adam, add_all, momentum_sgd, rmsprop, sgd, update_all
+from dezero.kernels.gpu.update import (
+    adadelta,
+    adagrad,
+    adam,
+    adamw,
+    add_all,
+    lion,
+    momentum_sgd,
+    nadam,
+    nesterov_sgd,
+    rmsprop,
+    sgd,
+    update_all,
+)
 from dezero.kernels.gpu.windows import col2im, im2col
 from dezero.kernels.reference import copy
 
@@ -66,6 +79,7 @@ __all__ = [
     "adadelta",
     "adagrad",
     "adam",
+    "adamw",
     "add",
     "add_all",
     "add_at",
@@ -102,6 +116,7 @@ __all__ = [
     "leaky_relu",
     "leaky_relu_grad",
     "linear",
+    "lion",
     "log_softmax",
     "lstm_cell",
     "lstm_cell_grad",
@@ -112,6 +127,8 @@ __all__ = [
     "max_pool_gather",
     "max_pool_scatter",
     "momentum_sgd",
+    "nadam",
+    "nesterov_sgd",
     "normalise",
     "normalise_grad",
     "relu",

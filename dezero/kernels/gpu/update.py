@@ -5,6 +5,8 @@ and its gradient begin, how many elements they have, and which blocks of threads
 copied to the device before a launch, and a launch that is captured keeps its table. (A table in the device's memory
 would have to be filled, by a copy from the host that no capture takes, as gradients get other memory.)
 
+Every rule can draw p towards 0: the gradient that it sees, d, is g + decay * p.
+
 Rates and factors come by value, too, or, while a step is captured, from memory that is filled before each replay: see
 `slots`. They are of p's A. What the rules need of 1 - beta is worked out in Python, where it keeps its digits:
 1 - 0.999 in float32 has lost three.
@@ -24,10 +26,11 @@ from dezero.kernels.gpu.launch import FLOATING, THREADS, Source, contiguous, in_
 
 MOST = 80  # tensors of a launch: CUDA has room for 4096 bytes of arguments
 CHUNK = 2 * THREADS  # elements of a block
+ROOM = 8  # numbers of a rule
 
 
 class Rule(NamedTuple):
-    """What a kernel does with one element: p, what is remembered of it, and g."""
+    """What a kernel does with one element: p, what is remembered of it, and its gradient d, an A."""
 
     changed: str
     numbers: str
@@ -35,46 +38,72 @@ class Rule(NamedTuple):
     work_out: Callable[..., tuple[float, ...]] = lambda *numbers: numbers  # the kernel's numbers, of the reference's
 
 
-# Each h, once computed, is used as it was before it was rounded to a T.
+# Adam's means of d and of its squares. Each such value, once computed, is used as it was before it was rounded to a T.
+_MOMENTS = (
+    "const A mean = (A)m + rest1 * (d - (A)m), squares = (A)v + rest2 * (d * d - (A)v); m = (T)mean; v = (T)squares;"
+)
+
 RULES = {
-    "sgd": Rule("p", "lr", "p = (T)((A)p - lr * (A)g)"),
+    "sgd": Rule("p", "lr", "p = (T)((A)p - lr * d)"),
     "momentum_sgd": Rule(
         "p, v",
         "lr, momentum",
-        "const A step = momentum * (A)v - lr * (A)g; v = (T)step; p = (T)((A)p + step)",
+        "const A step = momentum * (A)v - lr * d; v = (T)step; p = (T)((A)p + step)",
+    ),
+    "nesterov_sgd": Rule(
+        "p, v",
+        "lr, momentum",
+        "const A step = momentum * (A)v - lr * d; v = (T)step; p = (T)((A)p + (momentum * step - lr * d))",
     ),
     "adagrad": Rule(
         "p, h",
         "lr, eps",
-        "const A d = (A)g, squares = (A)h + d * d; h = (T)squares; p = (T)((A)p - lr * d / (sqrt(squares) + eps))",
+        "const A squares = (A)h + d * d; h = (T)squares; p = (T)((A)p - lr * d / (sqrt(squares) + eps))",
     ),
     "rmsprop": Rule(
         "p, h",
         "lr, alpha, rest, eps",
-        "const A d = (A)g, squares = alpha * (A)h + rest * d * d;"
-        "h = (T)squares; p = (T)((A)p - lr * d / (sqrt(squares) + eps))",
+        "const A squares = alpha * (A)h + rest * d * d;h = (T)squares; p = (T)((A)p - lr * d / (sqrt(squares) + eps))",
         lambda lr, alpha, eps: (lr, alpha, 1 - alpha, eps),
     ),
     "adadelta": Rule(
         "p, h, s",
         "rho, rest, eps",
-        "const A squares = rho * (A)h + rest * (A)g * (A)g, d = sqrt(((A)s + eps) / (squares + eps)) * (A)g;"
-        "h = (T)squares; s = (T)(rho * (A)s + rest * d * d); p = (T)((A)p - d)",
+        "const A squares = rho * (A)h + rest * d * d, step = sqrt(((A)s + eps) / (squares + eps)) * d;"
+        "h = (T)squares; s = (T)(rho * (A)s + rest * step * step); p = (T)((A)p - step)",
         lambda rho, eps: (rho, 1 - rho, eps),
     ),
     "adam": Rule(
         "p, m, v",
         "lr, rest1, rest2, eps",
-        "const A d = (A)g, mean = (A)m + rest1 * (d - (A)m), squares = (A)v + rest2 * (d * d - (A)v);"
-        "m = (T)mean; v = (T)squares; p = (T)((A)p - lr * mean / (sqrt(squares) + eps))",
+        f"{_MOMENTS} p = (T)((A)p - lr * mean / (sqrt(squares) + eps))",
         lambda lr, beta1, beta2, eps: (lr, 1 - beta1, 1 - beta2, eps),
+    ),
+    "adamw": Rule(
+        "p, m, v",
+        "lr, rest1, rest2, eps, shrink",
+        f"{_MOMENTS} p = (T)((A)p - shrink * (A)p - lr * mean / (sqrt(squares) + eps))",
+        lambda lr, beta1, beta2, eps, shrink: (lr, 1 - beta1, 1 - beta2, eps, shrink),
+    ),
+    "nadam": Rule(
+        "p, m, v",
+        "lr, ahead, rest1, rest2, eps",
+        f"{_MOMENTS} p = (T)((A)p - (lr * d + ahead * mean) / (sqrt(squares) + eps))",
+        lambda lr, ahead, beta1, beta2, eps: (lr, ahead, 1 - beta1, 1 - beta2, eps),
+    ),
+    "lion": Rule(
+        "p, m",
+        "lr, beta1, rest1, beta2, rest2, shrink",
+        "const A mean = beta1 * (A)m + rest1 * d, sign = mean > 0 ? (A)1 : mean < 0 ? (A)-1 : mean;"  # NaN stays NaN
+        "p = (T)((A)p - (lr * sign + shrink * (A)p)); m = (T)(beta2 * (A)m + rest2 * d)",
+        lambda lr, beta1, beta2, shrink: (lr, beta1, 1 - beta1, beta2, 1 - beta2, shrink),
     ),
 }
 
 
 def _kernel(name: str, rule: Rule) -> str:
     """The CUDA text of a rule."""
-    changed, numbers = rule.changed.split(", "), rule.numbers.split(", ")
+    changed, numbers = rule.changed.split(", "), [*rule.numbers.split(", "), "decay"]
     return f"""
 extern "C" __global__ void {name}(const Table table, const Numbers given, const A* slots)
 {{
@@ -84,7 +113,8 @@ extern "C" __global__ void {name}(const Table table, const Numbers given, const 
     {" ".join(f"T* const {x}s = (T*)table.at[t][{i}];" for i, x in enumerate(changed))}
     const K* const gs = (const K*)table.at[t][{len(changed)}];
     for (long long k = start + threadIdx.x; k < end; k += {THREADS}) {{
-        {" ".join(f"T& {x} = {x}s[k];" for x in changed)} const K& g = gs[k];
+        {" ".join(f"T& {x} = {x}s[k];" for x in changed)}
+        const A g = (A)gs[k], d = decay == 0 ? g : g + decay * (A)p;
         {rule.operation};
     }}
 }}
@@ -94,7 +124,7 @@ extern "C" __global__ void {name}(const Table table, const Numbers given, const 
 _SOURCE = Source(
     f"""
 struct Table {{ long long first[{MOST}], size[{MOST}], at[{MOST}][4]; }};
-struct Numbers {{ A of[4]; }};
+struct Numbers {{ A of[{ROOM}]; }};
 
 // The last tensor whose first block is not behind `block`; where the table ends, first blocks are beyond all.
 __device__ long long tensor_of(const Table& table, long long block)
@@ -112,22 +142,31 @@ __device__ long long tensor_of(const Table& table, long long block)
 
 # The same structs for NumPy; CuPy hands the bytes of an array of one element over by value.
 _TABLE = np.dtype([("first", np.int64, MOST), ("size", np.int64, MOST), ("at", np.int64, (MOST, 4))])
-_NUMBERS = {A: np.dtype([("of", A, 4)]) for A in ("float32", "float64")}
+_NUMBERS = {A: np.dtype([("of", A, ROOM)]) for A in ("float32", "float64")}
 _NO_SLOTS = np.int64(0)
 _NO_BLOCK = 2**40
 
 
-def update_all(name: str, updates: list[tuple[Any, ...]], numbers: Callable[[], tuple[float, ...]]) -> None:
-    """As `reference.<name>(*arrays, *numbers())` for each `arrays`, (p, ..., g), of `updates`, in few launches.
+def update_all(
+    name: str,
+    updates: list[tuple[Any, ...]],
+    numbers: Callable[[], tuple[float, ...]],
+    decay: Callable[[], float] = lambda: 0.0,
+) -> None:
+    """As `reference.<name>(p, ..., g + decay() * p, *numbers())` for each (p, ..., g) of `updates`, in few launches.
 
-    While a step is captured, `numbers` will be asked before each replay, too. Raises ValueError where shapes differ.
+    While a step is captured, both will be asked before each replay, too. Raises ValueError where shapes differ.
     """
+
+    def given() -> tuple[float, ...]:
+        return *RULES[name].work_out(*numbers()), decay()
+
     slots.keep(updates)  # whose addresses are in the tables
     groups: dict[Any, list[tuple[Any, ...]]] = {}
     for arrays in updates:
         groups.setdefault((arrays[0].dtype, arrays[-1].dtype), []).append(arrays)
     for (T, K), group in groups.items():
-        _update_group(name, group, slots.numbers(lambda: RULES[name].work_out(*numbers()), sums_dtype(T)), T, K)
+        _update_group(name, group, slots.numbers(given, sums_dtype(T)), T, K)
 
 
 def add_all(additions: list[tuple[Any, Any]]) -> None:
@@ -216,6 +255,11 @@ def momentum_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
     update_all("momentum_sgd", [(p, v, g)], lambda: (lr, momentum))
 
 
+def nesterov_sgd(p: Any, v: Any, g: Any, lr: float, momentum: float) -> None:
+    """As `reference.nesterov_sgd`."""
+    update_all("nesterov_sgd", [(p, v, g)], lambda: (lr, momentum))
+
+
 def adagrad(p: Any, h: Any, g: Any, lr: float, eps: float) -> None:
     """As `reference.adagrad`."""
     update_all("adagrad", [(p, h, g)], lambda: (lr, eps))
@@ -234,3 +278,18 @@ def adadelta(p: Any, h: Any, s: Any, g: Any, rho: float, eps: float) -> None:
 def adam(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, eps: float) -> None:
     """As `reference.adam`."""
     update_all("adam", [(p, m, v, g)], lambda: (lr, beta1, beta2, eps))
+
+
+def adamw(p: Any, m: Any, v: Any, g: Any, lr: float, beta1: float, beta2: float, eps: float, shrink: float) -> None:
+    """As `reference.adamw`."""
+    update_all("adamw", [(p, m, v, g)], lambda: (lr, beta1, beta2, eps, shrink))
+
+
+def nadam(p: Any, m: Any, v: Any, g: Any, lr: float, ahead: float, beta1: float, beta2: float, eps: float) -> None:
+    """As `reference.nadam`."""
+    update_all("nadam", [(p, m, v, g)], lambda: (lr, ahead, beta1, beta2, eps))
+
+
+def lion(p: Any, m: Any, g: Any, lr: float, beta1: float, beta2: float, shrink: float) -> None:
+    """As `reference.lion`."""
+    update_all("lion", [(p, m, g)], lambda: (lr, beta1, beta2, shrink))
