@@ -52,8 +52,9 @@ def capture(step: Callable[..., Any] | None = None, *, warmup: int = WARMUP, fal
     the numbers are those of plain calls to the last bit, where kernels are deterministic (see `cuda.deterministic`).
 
     A captured step must not read a value (`float(loss)`, `if x.max() > 0`), print, or keep anything from call to call
-    but parameters, their optimizer's state and running statistics: Python runs once. Such a step raises RuntimeError
-    with the line at fault. Clear gradients within the step: adding up over calls cannot be captured.
+    but parameters, their optimizer's state, the count of a schedule's `step()` and running statistics: Python runs
+    once. Such a step raises RuntimeError with the line at fault. Clear gradients within the step: adding up over calls
+    cannot be captured.
 
     >>> import numpy as np
     >>> from dezero import cuda, functions as F, layers as L, optimizers
@@ -246,31 +247,41 @@ class _State:
     """What Python's part of a step changes, to be put back when a capture fails."""
 
     def __init__(self, watch: _Watch) -> None:
+        self.watch = watch
         self.grads = {param: param.grad for param in watch.params}
-        self.numbers = {optimizer: _numbers_of(optimizer) for optimizer in watch.optimizers}
+        self.numbers = [(kept, _numbers_of(kept)) for kept in _attributes(watch)]
         self.memory = _memory(watch)
         self.random = random.state()
 
     def restore(self) -> None:
         for param, grad in self.grads.items():
             param.grad = grad
-        for optimizer, numbers in self.numbers.items():
-            vars(optimizer).update(numbers)
-            for kept in optimizer.state.values():
-                for name in [name for name in kept if (id(kept), name) not in self.memory]:
-                    del kept[name]
+        for kept, numbers in self.numbers:
+            kept.update(numbers)
+        for kept in _remembered(self.watch):
+            for name in [name for name in kept if (id(kept), name) not in self.memory]:
+                del kept[name]
         random.go_to(self.random)
 
 
-def _numbers_of(optimizer: Any) -> dict[str, Any]:
-    """What an optimizer counts, such as Adam's steps."""
-    return {name: value for name, value in vars(optimizer).items() if isinstance(value, (int, float))}
+def _attributes(watch: _Watch) -> list[dict[str, Any]]:
+    """Where optimizers, their groups and schedules keep what they count, such as Adam's steps."""
+    groups = [group.numbers for each in watch.optimizers for group in getattr(each, "groups", ())]
+    return [*map(vars, watch.optimizers), *groups]
+
+
+def _numbers_of(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in attributes.items() if isinstance(value, (int, float))}
+
+
+def _remembered(watch: _Watch) -> list[dict[str, Any]]:
+    """What optimizers remember, a dict for each parameter; schedules remember none."""
+    return [kept for each in watch.optimizers for kept in getattr(each, "state", {}).values()]
 
 
 def _memory(watch: _Watch) -> dict[Any, Any]:
     """The arrays that optimizers remember, by the dict that they are in and their name there."""
-    kinds = [kept for optimizer in watch.optimizers for kept in optimizer.state.values()]
-    return {(id(kept), name): x for kept in kinds for name, x in kept.items()}
+    return {(id(kept), name): x for kept in _remembered(watch) for name, x in kept.items()}
 
 
 class _Stale(Variable):

@@ -1,8 +1,7 @@
-"""Weights on disk: npz files, an array for each parameter under its name. Nothing in them is ever executed."""
+"""Weights on disk, and the state of training: npz files, an array under each name. Nothing in them is ever executed."""
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 from dezero import cuda
 from dezero.files import open_whole
 
-__all__ = ["load_weights", "save_weights"]
+__all__ = ["load_state", "load_weights", "save_state", "save_weights"]
 
 
 def save_weights(layer: Any, path: Any) -> None:
@@ -21,15 +20,18 @@ def save_weights(layer: Any, path: Any) -> None:
     Parameters that have no data yet, because their part of the layer was never called, are left out. Raises ValueError
     when that is so of all that wait for a first call, or when there are no parameters.
     """
-    from zipfile import ZIP_DEFLATED, ZipFile
-
     params = dict(layer.named_params())
     _check_called(layer, params)
+    _write_npz(path, {name: param.data for name, param in params.items() if param.data is not None})
+
+
+def _write_npz(path: Any, arrays: dict[str, Any]) -> None:
+    from zipfile import ZIP_DEFLATED, ZipFile
+
     with open_whole(_npz_path(path)) as file, ZipFile(file, "w", ZIP_DEFLATED) as archive:
-        for name, param in params.items():
-            if param.data is not None:  # an npz file is a zip of npy files
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, _as_written(param.data), allow_pickle=False)
+        for name, x in arrays.items():  # an npz file is a zip of npy files
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, _as_written(x), allow_pickle=False)
 
 
 def _as_written(x: Any) -> Any:
@@ -63,10 +65,10 @@ def load_weights(layer: Any, path: Any, complete: bool = False) -> None:
     """
     path = path if os.path.isfile(path) else _npz_path(path)
     params = dict(layer.named_params())
-    problems = _misfits(params, _read_npz(path, _kind), complete)
+    problems = _misfits(params, _read_npz("load_weights", path, _kind), complete)
     if problems:
         raise ValueError(f"load_weights: {os.fspath(path)} does not fit {type(layer).__name__}: {'; '.join(problems)}")
-    for name, array in _read_npz(path, operator.getitem).items():
+    for name, array in _read_npz("load_weights", path, _array).items():
         param = params[name]
         expected = param.expected_dtype if param.data is None else param.dtype
         dtype = expected or (array.dtype if array.dtype.kind == "f" else np.float32)
@@ -87,16 +89,25 @@ class _Kind(NamedTuple):
     dtype: Any
 
 
-def _read_npz(path: Any, read: Callable[[Any, str], Any]) -> dict[str, Any]:
+def _read_npz(operation: str, path: Any, read: Callable[[Any, str], Any]) -> dict[str, Any]:
     """Return what `read(archive, name)` makes of each name in an npz file."""
     path = os.fspath(path)
     if not os.path.exists(path):
-        raise FileNotFoundError(f"load_weights: there is no file {path}")
+        raise FileNotFoundError(f"{operation}: there is no file {path}")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: read(archive, name) for name in archive.files}
     except Exception as error:  # damaged bytes fail in more ways than zipfile and NumPy name
-        raise ValueError(f"load_weights: {path} is not an npz file of arrays, as save_weights writes") from error
+        raise ValueError(
+            f"{operation}: {path} is not an npz file of arrays, as {operation.replace('load', 'save')} writes"
+        ) from error
+
+
+def _array(archive: Any, name: str) -> Any:
+    x = archive[name]
+    if not isinstance(x, np.ndarray):  # what is no npy file in the archive comes as bytes
+        raise ValueError("it holds something else")
+    return x
 
 
 def _kind(archive: Any, name: str) -> _Kind:
@@ -117,16 +128,82 @@ def _misfits(params: dict[str, Any], arrays: dict[str, _Kind], complete: bool) -
     problems += [f"not in the layer: {', '.join(left_over)}"] if left_over else []
     for name, array in arrays.items():
         if name in params:
-            expected = params[name].expected_shape if params[name].data is None else params[name].shape
-            if not _fits(array.shape, expected):
+            expected = expected_shape(params[name])
+            if not fits(array.shape, expected):
                 problems.append(f"{name} has shape {array.shape} in the file but {expected} here")
             elif array.dtype.kind not in "fiub":
                 problems.append(f"{name} has dtype {array.dtype} in the file")
     return problems
 
 
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...] | None) -> bool:
+def expected_shape(param: Any) -> Any:
+    """The shape of a parameter, or what is known of it before the first call."""
+    return param.expected_shape if param.data is None else param.shape
+
+
+def fits(shape: tuple[int, ...], expected: tuple[int | None, ...] | None) -> bool:
     """Say whether a shape is the expected one, where None stands for any size, or for any shape."""
     if expected is None:
         return True
     return len(shape) == len(expected) and all(m in (None, n) for n, m in zip(shape, expected, strict=True))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The state of training
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def save_state(parts: Any, path: Any) -> None:
+    """Save what `parts.state_dict()` returns, numbers, text and arrays, to the npz file `path`, whole or not at all.
+
+    `parts` is an optimizer, a schedule, a GradScaler, or a dict of such by name, which go into one file:
+
+        save_state({"optimizer": optimizer, "schedule": schedule}, "training.npz")
+
+    Raises TypeError for what has no `state_dict`.
+    """
+    _write_npz(path, {name: np.asarray(x) for name, x in _states("save_state", parts).items()})
+
+
+def load_state(parts: Any, path: Any) -> None:
+    """Load what `save_state` has saved into parts of the same kinds, all of it or, when anything does not fit, nothing.
+
+    Raises FileNotFoundError when there is no such file, ValueError when it is no npz file or does not fit the parts.
+    """
+    before = _states("load_state", parts)
+    path = path if os.path.isfile(path) else _npz_path(path)
+    arrays = _read_npz("load_state", path, _array)
+    state = {name: x if x.ndim or _is_remembered(name) else x.item() for name, x in arrays.items()}
+    try:
+        _load(parts, state)
+    except (TypeError, ValueError) as error:
+        _load(parts, before)
+        raise ValueError(f"load_state: {os.fspath(path)} does not fit: {error}") from error
+
+
+def _is_remembered(name: str) -> bool:
+    """Say whether it is of a parameter, which may have no axes; all else without axes is a number, or text."""
+    return "/state/" in f"/{name}"
+
+
+def _states(operation: str, parts: Any) -> dict[str, Any]:
+    if isinstance(parts, dict):
+        whole = {name: _states(operation, part) for name, part in parts.items()}
+        return {f"{name}/{key}": x for name, state in whole.items() for key, x in state.items()}
+    if not hasattr(parts, "state_dict"):
+        raise TypeError(
+            f"{operation}: expected an optimizer, a schedule or a GradScaler, or a dict of them, "
+            f"got {type(parts).__name__}"
+        )
+    return parts.state_dict()
+
+
+def _load(parts: Any, state: dict[str, Any]) -> None:
+    if not isinstance(parts, dict):
+        parts.load_state_dict(state)
+        return
+    if left_over := sorted({key.split("/")[0] for key in state} - {*parts}):
+        raise ValueError(f"there is no part for {', '.join(left_over)}")
+    for name, part in parts.items():
+        prefix = f"{name}/"
+        _load(part, {key.removeprefix(prefix): x for key, x in state.items() if key.startswith(prefix)})

@@ -99,6 +99,10 @@ RULES = {
     "RMSprop": lambda: optimizers.RMSprop(0.1),
     "AdaDelta": lambda: optimizers.AdaDelta(),
     "Adam": lambda: optimizers.Adam(0.1),
+    "NesterovSGD": lambda: optimizers.NesterovSGD(0.1, weight_decay=0.01),
+    "AdamW": lambda: optimizers.AdamW(0.1, weight_decay=0.1),
+    "NAdam": lambda: optimizers.NAdam(0.1),
+    "Lion": lambda: optimizers.Lion(0.01, weight_decay=0.1),
 }
 
 

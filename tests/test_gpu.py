@@ -70,6 +70,9 @@ RULES = {
     "rmsprop": lambda: optimizers.RMSprop(0.001),
     "adadelta": lambda: optimizers.AdaDelta(),
     "adam": lambda: optimizers.Adam(0.002),
+    "nesterov": lambda: optimizers.NesterovSGD(0.02),
+    "adamw": lambda: optimizers.AdamW(0.002, weight_decay=0.1),
+    "nadam": lambda: optimizers.NAdam(0.002),
 }
 
 

@@ -13,10 +13,14 @@ from dezero.optimizers import ClipGrad, FreezeParam, Optimizer, WeightDecay
 RULES = {
     "sgd": lambda cls=optimizers.SGD: cls(0.1),
     "momentum_sgd": lambda cls=optimizers.MomentumSGD: cls(0.05, 0.8),
+    "nesterov_sgd": lambda cls=optimizers.NesterovSGD: cls(0.05, 0.8),
     "adagrad": lambda cls=optimizers.AdaGrad: cls(0.1),
     "rmsprop": lambda cls=optimizers.RMSprop: cls(0.01),
     "adadelta": lambda cls=optimizers.AdaDelta: cls(),
     "adam": lambda cls=optimizers.Adam: cls(0.1),
+    "adamw": lambda cls=optimizers.AdamW: cls(0.1, weight_decay=0.1),
+    "nadam": lambda cls=optimizers.NAdam: cls(0.1, momentum_decay=0.1),
+    "lion": lambda cls=optimizers.Lion: cls(0.01, weight_decay=0.1),
 }
 rules = pytest.mark.parametrize("rule", RULES)
 

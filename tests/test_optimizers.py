@@ -12,12 +12,19 @@ from dezero.optimizers import (
     AdaDelta,
     AdaGrad,
     Adam,
+    AdamW,
     ClipGrad,
+    ClipGradValue,
     FreezeParam,
+    Lion,
     MomentumSGD,
+    NAdam,
+    NesterovSGD,
     Optimizer,
     RMSprop,
     WeightDecay,
+    clip_grad_norm,
+    clip_grad_value,
 )
 
 STEPS = 5
@@ -80,6 +87,37 @@ def rms_prop(p, g, t, m, lr=0.01, alpha=0.99, eps=1e-8):
     return p - lr * g / (np.sqrt(m["h"]) + eps)
 
 
+def nesterov_sgd(p, g, t, m, lr=0.01, momentum=0.9, nesterov=True):
+    # Sutskever's own form: `at`, where the gradient is taken, is ahead of p by momentum * v
+    v = m.get("v", 0)
+    at = p - momentum * v
+    m["v"] = momentum * v - lr * g
+    return at + m["v"] + momentum * m["v"]
+
+
+def adamw(p, g, t, m, alpha=0.001, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+    m["m"] = beta1 * m.get("m", 0) + (1 - beta1) * g
+    m["v"] = beta2 * m.get("v", 0) + (1 - beta2) * g**2
+    mean, square = m["m"] / (1 - beta1**t), m["v"] / (1 - beta2**t)
+    return p - alpha * (mean / (np.sqrt(square) + eps) + weight_decay * p)
+
+
+def nadam(p, g, t, m, alpha=0.002, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0, momentum_decay=0.004):
+    g = g + weight_decay * p
+    mu, ahead = (beta1 * (1 - 0.5 * 0.96 ** (i * momentum_decay)) for i in (t, t + 1))
+    m["product"] = m.get("product", 1) * mu
+    m["m"] = beta1 * m.get("m", 0) + (1 - beta1) * g
+    m["v"] = beta2 * m.get("v", 0) + (1 - beta2) * g**2
+    mean = ahead * m["m"] / (1 - m["product"] * ahead) + (1 - mu) * g / (1 - m["product"])
+    return p - alpha * mean / (np.sqrt(m["v"] / (1 - beta2**t)) + eps)
+
+
+def lion(p, g, t, m, lr=0.0001, beta1=0.9, beta2=0.99, weight_decay=0):
+    c = beta1 * m.get("m", 0) + (1 - beta1) * g
+    m["m"] = beta2 * m.get("m", 0) + (1 - beta2) * g
+    return p - lr * (np.sign(c) + weight_decay * p)
+
+
 RULES = [
     (optimizers.SGD, {}, sgd),
     (optimizers.SGD, {"lr": 0.5}, sgd),
@@ -93,11 +131,25 @@ RULES = [
     (AdaDelta, {"rho": 0.5, "eps": 0.01}, ada_delta),
     (Adam, {}, adam),
     (Adam, {"alpha": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 0.1}, adam),
+    (MomentumSGD, {"lr": 0.2, "momentum": 0.5, "nesterov": True}, nesterov_sgd),
+    (NesterovSGD, {}, nesterov_sgd),
+    (NesterovSGD, {"lr": 0.2, "momentum": 0.5}, nesterov_sgd),
+    (AdamW, {"alpha": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 0.1, "weight_decay": 0.0}, adamw),
+    (NAdam, {}, nadam),
+    (NAdam, {"alpha": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 0.1}, nadam),
+    (Lion, {}, lion),
+    (Lion, {"lr": 0.1, "beta1": 0.5, "beta2": 0.9}, lion),
+]
+DECAYED = [
+    (AdamW, {}, adamw),
+    (AdamW, {"alpha": 0.1, "beta1": 0.5, "beta2": 0.9, "eps": 0.1, "weight_decay": 0.2}, adamw),
+    (NAdam, {"weight_decay": 0.5, "momentum_decay": 0.5}, nadam),
+    (Lion, {"lr": 0.1, "weight_decay": 0.5}, lion),
 ]
 rules = pytest.mark.parametrize(("rule", "options", "formula"), RULES)
 
 
-@rules
+@pytest.mark.parametrize(("rule", "options", "formula"), [*RULES, *DECAYED])
 def test_steps_follow_the_formula(rule, options, formula):
     target = Group(START, START[0])
     optimizer = rule(**options).setup(target)
@@ -153,29 +205,148 @@ def test_a_gradient_of_zero_moves_nothing_at_first(rule, options, formula):
     np.testing.assert_array_equal(target.all[0].data, START)
 
 
+def coupled(rule, **options):
+    return lambda: rule(**options, weight_decay=0.1)
+
+
+MOMENTUM, ADAM, TORCH_ADAM = {"lr": 0.1, "momentum": 0.8}, (0.1, 0.8, 0.95, 1e-3), {"lr": 0.1, "betas": (0.8, 0.95)}
 TORCH = {
     "sgd": (lambda: optimizers.SGD(0.1), lambda o, ps: o.SGD(ps, lr=0.1)),
     # PyTorch multiplies by lr outside the velocity: the same steps while lr stays as it is.
-    "momentum": (lambda: MomentumSGD(0.1, 0.8), lambda o, ps: o.SGD(ps, lr=0.1, momentum=0.8)),
+    "momentum": (lambda: MomentumSGD(0.1, 0.8), lambda o, ps: o.SGD(ps, **MOMENTUM)),
+    "nesterov": (lambda: NesterovSGD(0.1, 0.8), lambda o, ps: o.SGD(ps, **MOMENTUM, nesterov=True)),
     "adagrad": (lambda: AdaGrad(0.1, 1e-6), lambda o, ps: o.Adagrad(ps, lr=0.1, eps=1e-6)),
     "rmsprop": (lambda: RMSprop(0.1, 0.9, 1e-5), lambda o, ps: o.RMSprop(ps, lr=0.1, alpha=0.9, eps=1e-5)),
     "adadelta": (lambda: AdaDelta(0.9, 1e-5), lambda o, ps: o.Adadelta(ps, lr=1.0, rho=0.9, eps=1e-5)),
-    # PyTorch adds eps to the corrected root, we to the root as it is: alike when eps is nothing beside it.
-    "adam": (lambda: Adam(0.1, 0.8, 0.95, 1e-30), lambda o, ps: o.Adam(ps, lr=0.1, betas=(0.8, 0.95), eps=1e-30)),
+    # PyTorch adds eps to the corrected root, Adam here to the root as it is: alike when eps is nothing beside it.
+    "adam": (lambda: Adam(0.1, 0.8, 0.95, 1e-30), lambda o, ps: o.Adam(ps, **TORCH_ADAM, eps=1e-30)),
+    "adamw": (lambda: AdamW(*ADAM, 0.3), lambda o, ps: o.AdamW(ps, **TORCH_ADAM, eps=1e-3, weight_decay=0.3)),
+    "adamw, its defaults": (lambda: AdamW(), lambda o, ps: o.AdamW(ps)),
+    "nadam": (lambda: NAdam(*ADAM, 0, 0.1), lambda o, ps: o.NAdam(ps, **TORCH_ADAM, eps=1e-3, momentum_decay=0.1)),
+    "nadam, its defaults": (lambda: NAdam(), lambda o, ps: o.NAdam(ps)),
+    "sgd, decay": (coupled(optimizers.SGD, lr=0.1), lambda o, ps: o.SGD(ps, lr=0.1, weight_decay=0.1)),
+    "momentum, decay": (coupled(MomentumSGD, **MOMENTUM), lambda o, ps: o.SGD(ps, **MOMENTUM, weight_decay=0.1)),
+    "nesterov, decay": (
+        coupled(NesterovSGD, **MOMENTUM),
+        lambda o, ps: o.SGD(ps, **MOMENTUM, nesterov=True, weight_decay=0.1),
+    ),
+    "adagrad, decay": (coupled(AdaGrad, eps=1e-6), lambda o, ps: o.Adagrad(ps, 0.001, eps=1e-6, weight_decay=0.1)),
+    "rmsprop, decay": (coupled(RMSprop), lambda o, ps: o.RMSprop(ps, weight_decay=0.1)),
+    "adadelta, decay": (coupled(AdaDelta, rho=0.9), lambda o, ps: o.Adadelta(ps, lr=1.0, weight_decay=0.1)),
+    "adam, decay": (coupled(Adam, eps=1e-30), lambda o, ps: o.Adam(ps, eps=1e-30, weight_decay=0.1)),
+    "nadam, decay": (coupled(NAdam), lambda o, ps: o.NAdam(ps, weight_decay=0.1)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("ours", "theirs"), TORCH.values(), ids=TORCH)
-def test_steps_are_pytorchs(ours, theirs):
+def difference_from_pytorch(ours, theirs, steps=100):
+    """The largest difference between any two elements of p after any step, over the largest of p."""
     torch = pytest.importorskip("torch")
     target, tensor = Group(START), torch.tensor(START, requires_grad=True)
     optimizer, torch_optimizer = ours().setup(target), theirs(torch.optim, [tensor])
-    for t in range(STEPS):
+    before, worst = torch.get_default_dtype(), 0.0
+    torch.set_default_dtype(torch.float64)  # of which its NAdam keeps the product of mu
+    try:
+        for t in range(steps):
+            target.set_grads(gradients(t))
+            tensor.grad = torch.tensor(gradients(t))
+            optimizer.update()
+            torch_optimizer.step()
+            wanted = tensor.detach().numpy()
+            worst = max(worst, np.abs(target.all[0].data - wanted).max() / np.abs(wanted).max())
+    finally:
+        torch.set_default_dtype(before)
+    return worst
+
+
+@pytest.mark.parametrize(("ours", "theirs"), TORCH.values(), ids=TORCH)
+def test_a_hundred_steps_are_pytorchs(ours, theirs):
+    assert difference_from_pytorch(ours, theirs) < 1e-12
+
+
+def test_a_hundred_steps_of_lion_are_the_papers():
+    target = Group(START)
+    optimizer, p, m = Lion(0.01, 0.8, 0.95, 0.3).setup(target), START, {}
+    for t in range(1, 101):
         target.set_grads(gradients(t))
-        tensor.grad = torch.tensor(gradients(t))
         optimizer.update()
-        torch_optimizer.step()
-    np.testing.assert_allclose(target.all[0].data, tensor.detach().numpy(), rtol=1e-10)
+        p = lion(p, gradients(t), t, m, 0.01, 0.8, 0.95, 0.3)
+        np.testing.assert_allclose(target.all[0].data, p, rtol=1e-12, atol=1e-14)
+
+
+def test_weight_decay_leaves_gradients_as_they_were_and_hooks_see_them_without():
+    target, seen = Group(START), []
+    target.set_grads(gradients(1))
+    optimizer = optimizers.SGD(0.1, weight_decay=0.5).setup(target)
+    optimizer.add_hook(lambda params: seen.append(params[0].grad.data.copy()))
+    optimizer.update()
+    np.testing.assert_array_equal(target.all[0].grad.data, gradients(1))
+    np.testing.assert_array_equal(seen, [gradients(1)])
+    np.testing.assert_allclose(target.all[0].data, START - 0.1 * (gradients(1) + 0.5 * START), rtol=1e-12)
+
+
+def test_a_subclass_that_sets_its_own_numbers_decays_nothing():
+    class Plain(optimizers.SGD):
+        def __init__(self):
+            Optimizer.__init__(self)
+            self.lr = 0.5
+
+    target = Group(START)
+    target.set_grads(gradients(1))
+    Plain().setup(target).update()
+    np.testing.assert_allclose(target.all[0].data, START - 0.5 * gradients(1), rtol=1e-12)
+
+
+def test_lion_moves_by_the_sign_and_nan_is_not_hidden():
+    target = Group(np.zeros(4))
+    target.set_grads([2.0, -3.0, 0.0, np.nan])
+    Lion(0.1).setup(target).update()
+    np.testing.assert_allclose(target.all[0].data, [-0.1, 0.1, 0.0, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: optimizers.SGD(-0.1), ValueError, "SGD: lr must be at least 0, got -0.1"),
+        (lambda: optimizers.SGD(math.nan), ValueError, "SGD: lr must be at least 0, got nan"),
+        (lambda: optimizers.SGD(math.inf), ValueError, "SGD: lr must be finite, got inf"),
+        (lambda: optimizers.SGD("0.1"), TypeError, "SGD: lr must be a number, got str"),
+        (lambda: optimizers.SGD(weight_decay=-1), ValueError, "SGD: weight_decay must be at least 0, got -1"),
+        (lambda: MomentumSGD(0.1, -0.9), ValueError, "MomentumSGD: momentum must be at least 0, got -0.9"),
+        (lambda: NesterovSGD(0.1, math.nan), ValueError, "NesterovSGD: momentum must be at least 0, got nan"),
+        (lambda: AdaGrad(eps=-1e-8), ValueError, "AdaGrad: eps must be at least 0"),
+        (lambda: RMSprop(alpha=-1), ValueError, "RMSprop: alpha must be at least 0, got -1"),
+        (lambda: AdaDelta(1.1), ValueError, r"AdaDelta: rho must lie in 0\.\.1, got 1.1"),
+        (lambda: Adam(-0.1), ValueError, "Adam: alpha must be at least 0, got -0.1"),
+        (lambda: Adam(beta1=1.0), ValueError, "Adam: beta1 must be below 1, got 1.0"),
+        (lambda: AdamW(beta2=2), ValueError, r"AdamW: beta2 must lie in 0\.\.1, got 2"),
+        (lambda: AdamW((0.9, 0.999)), TypeError, "AdamW: alpha must be a number, got tuple"),
+        (lambda: NAdam(momentum_decay=-1), ValueError, "NAdam: momentum_decay must be at least 0, got -1"),
+        (lambda: Lion(beta2=-0.1), ValueError, r"Lion: beta2 must lie in 0\.\.1, got -0.1"),
+    ],
+)
+def test_numbers_that_no_rule_can_work_with_are_errors(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_numbers_that_are_assigned_are_the_programs_business():
+    target = Group(START)
+    target.set_grads(gradients(0))
+    optimizer = optimizers.SGD().setup(target)
+    optimizer.lr = -0.5  # up the hill
+    optimizer.update()
+    np.testing.assert_allclose(target.all[0].data, START + 0.5 * gradients(0), rtol=1e-12)
+
+
+def test_an_update_that_is_refused_counts_no_step():
+    optimizer = NAdam()
+    with pytest.raises(ValueError, match="call setup"):
+        optimizer.update()
+    target = Group(START)
+    target.all[0].grad = "none"
+    with pytest.raises(TypeError, match="grad must be a Variable"):
+        optimizer.setup(target).update()
+    assert (optimizer.t, optimizer.mu_product) == (0, 1.0)
 
 
 def test_the_rate_of_momentum_lies_inside_the_velocity():
@@ -407,6 +578,75 @@ def test_clip_grad_is_pytorchs():
         np.testing.assert_allclose(got, tensor.grad.numpy(), rtol=1e-10)
 
 
+def test_clip_grad_norm_returns_the_norm_and_clips():
+    target = Group(np.zeros(2), np.zeros((1, 1)), 0.0)
+    target.set_grads([3.0, 0.0], [[4.0]], 0.0)
+    target.all[2].grad = None
+    norm = clip_grad_norm(target, 1.0)
+    assert (norm.shape, norm.dtype, float(norm)) == ((), np.float64, 5.0)
+    np.testing.assert_allclose(target.all[0].grad.data, [0.6, 0.0], rtol=1e-6)
+    assert float(clip_grad_norm(target.all[:2], math.inf)) == pytest.approx(1.0)
+    assert float(clip_grad_norm([], 1.0)) == 0
+
+
+@pytest.mark.parametrize("max_norm", [0.5, math.inf])
+def test_clipping_by_norm_where_there_is_nan_or_infinity(max_norm):
+    target = Group(np.zeros(2), np.zeros(2))
+    target.set_grads([1.0, np.nan], [2.0, 3.0])
+    assert np.isnan(clip_grad_norm(target, max_norm))
+    np.testing.assert_array_equal([p.grad.data for p in target.all], [[1.0, np.nan], [2.0, 3.0]])
+    target.set_grads([1.0, -np.inf], [2.0, 3.0])
+    with np.errstate(invalid="ignore"):  # infinity * 0
+        assert clip_grad_norm(target, max_norm) == np.inf
+    wanted = [[0.0, np.nan], [0.0, 0.0]] if max_norm < 1 else [[1.0, -np.inf], [2.0, 3.0]]
+    np.testing.assert_array_equal([p.grad.data for p in target.all], wanted)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_clip_grad_value_clips_each_element_in_place(dtype):
+    target = Group(np.zeros(5, dtype), np.zeros((), dtype))
+    target.set_grads([1.0, -7.0, np.inf, np.nan, 0.25], -0.75)
+    arrays = [p.grad.data for p in target.all]
+    hook = ClipGradValue(0.5)
+    hook(target.all)
+    np.testing.assert_array_equal(arrays[0], np.array([0.5, -0.5, 0.5, np.nan, 0.25], dtype))
+    assert arrays[1] == -0.5
+    assert all(p.grad.data is x and x.dtype == dtype for p, x in zip(target.all, arrays, strict=True))
+    assert clip_grad_value(target, 0.1) is None
+    assert arrays[1] == dtype(-0.1)
+
+
+def test_clipping_by_value_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    target, tensor = Group(START), torch.zeros(2, 3, dtype=torch.float64, requires_grad=True)
+    target.set_grads(gradients(1))
+    tensor.grad = torch.tensor(gradients(1))
+    torch.nn.utils.clip_grad_value_([tensor], 0.3)
+    clip_grad_value(target.all, 0.3)
+    np.testing.assert_array_equal(target.all[0].grad.data, tensor.grad.numpy())
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda p: clip_grad_norm(p, -1), ValueError, "clip_grad_norm: max_norm must be at least 0, got -1"),
+        (lambda p: clip_grad_norm(p, math.nan), ValueError, "clip_grad_norm: max_norm must be at least 0, got nan"),
+        (lambda p: clip_grad_value(p, "1"), TypeError, "clip_grad_value: max_value must be a number, got str"),
+        (
+            lambda p: clip_grad_norm(p.grad.data, 1),
+            TypeError,
+            "clip_grad_norm: expected Layers, Parameters and lists of them, got ndarray",
+        ),
+    ],
+)
+def test_clipping_refuses_what_it_cannot_do_and_changes_nothing(call, error, message):
+    target = Group(START)
+    target.set_grads(gradients(1))
+    with pytest.raises(error, match=message):
+        call(target.all[0])
+    np.testing.assert_array_equal(target.all[0].grad.data, gradients(1))
+
+
 def small_model():
     model = L.Layer()
     model.body, model.head = L.Linear(2, in_size=3), L.Linear(1, in_size=2)
@@ -433,7 +673,9 @@ def test_freeze_param_keeps_layers_and_params_as_they_are(pick, still):
     assert unmoved == still
 
 
-@pytest.mark.parametrize("hook", [WeightDecay(0.1), ClipGrad(0.1)], ids=["WeightDecay", "ClipGrad"])
+@pytest.mark.parametrize(
+    "hook", [WeightDecay(0.1), ClipGrad(0.1), ClipGradValue(0.1)], ids=lambda hook: type(hook).__name__
+)
 def test_hooks_after_freeze_param_see_only_what_is_left(hook):
     model = small_model()
     W = model.body.W.data.copy()
