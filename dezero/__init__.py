@@ -65,6 +65,7 @@ __all__ = [
     "models",
     "no_grad",
     "optimizers",
+    "schedules",
     "seed",
     "serializers",
     "set_num_threads",
@@ -90,11 +91,11 @@ _LATER = {
 }
 _MODULES_LATER = {
     *("anomaly", "core_simple", "dataloaders", "datasets", "download", "drawing", "files", "layout", "precision"),
-    *("serializers", "testing", "transforms", "utils"),
+    *("schedules", "serializers", "testing", "transforms", "utils"),
 }
 
 if TYPE_CHECKING:
-    from dezero import anomaly, core_simple, dataloaders, datasets, serializers, testing, transforms, utils
+    from dezero import anomaly, core_simple, dataloaders, datasets, schedules, serializers, testing, transforms, utils
     from dezero.anomaly import detect_anomaly
     from dezero.dataloaders import DataLoader, SeqDataLoader
     from dezero.datasets import Dataset

@@ -42,7 +42,7 @@ ORDER = words("""
     functions_elementwise functions_shape functions_product functions_reduction functions_activation functions_norm
     functions_recurrent functions_sequence functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly precision capture serializers download layout drawing
-    testing transforms datasets dataloaders optimizers
+    testing transforms datasets dataloaders optimizers schedules
     summary initializers layers_base layers_linear layers_norm layers_recurrent layers_sequence
     layers_attention layers models_base models_vision models utils gpu_report
 """)
@@ -72,14 +72,15 @@ NAMES = words("""
     Dataset DataLoader SeqDataLoader __version__ is_simple_core
     core core_simple functions functions_conv layers models optimizers datasets dataloaders transforms utils cuda
     serializers testing seed detect_anomaly autocast GradScaler graph checkpoint grad hessian hvp jacobian jvp vjp
-    anomaly derivatives download drawing files initializers kernels layout precision random
+    anomaly derivatives download drawing files initializers kernels layout precision random schedules
 """)
 ELSEWHERE = words("tqdm matplotlib PIL cupy numba torch scipy urllib.request http.client IPython")
 
 # What `import dezero` leaves to the moment when it is asked for, and what these would bring along.
 LATER = words("""
     dezero.anomaly dezero.core_simple dezero.dataloaders dezero.datasets dezero.download dezero.drawing dezero.layout
-    dezero.precision dezero.testing dezero.transforms dezero.utils gzip hashlib html dataclasses urllib.parse
+    dezero.precision dezero.schedules dezero.testing dezero.transforms dezero.utils gzip hashlib html dataclasses
+    urllib.parse
 """)
 
 QUESTIONS = f"""
