@@ -22,6 +22,8 @@ class Optimizer:
     """An update rule. A subclass writes `update_one(param)`, which changes `param.data` by `param.grad.data`.
 
     Its numbers, such as `lr`, are attributes, to be changed at any time; those of a rule are checked when it is made.
+    Some parameters can have others (`add_group`), `schedules` change rates from step to step, and `save_state` keeps
+    all that the next step depends on.
 
     >>> import numpy as np
     >>> from dezero import layers as L
@@ -32,7 +34,8 @@ class Optimizer:
     """
 
     base_rate: str | None = "lr"  # the attribute that schedules change, if there is one
-    _counts: tuple[str, ...] = ()  # attributes that the rule itself changes from step to step, for all parameters
+    _counts: tuple[str, ...] = ()  # attributes that the rule itself changes from step to step, for all parameters,
+    _counts_of_group: tuple[str, ...] = ()  # and those that depend on other numbers, so that each group has its own
 
     def __init__(self) -> None:
         self.target: Any = None
@@ -69,10 +72,10 @@ class Optimizer:
         """
         rule = f"{type(self).__name__}.add_group"
         params = [param for param in _params_of(rule, parts) if _learns(param)]
-        learned = self._params("add_group")
+        learned = set(self._params("add_group"))
         if not params:
             raise ValueError(f"{rule}: there are no parameters in what was given")
-        if strange := [param for param in params if param not in set(learned)]:
+        if strange := [param for param in params if param not in learned]:
             raise ValueError(
                 f"{rule}: {len(strange)} of {len(params)} parameters are not in the model, "
                 f"a {type(self.target).__name__}; give parts of what setup was called with"
@@ -82,8 +85,6 @@ class Optimizer:
         own = {name: self._checked(rule, name, x) for name, x in numbers.items()}
         self.groups.append(Group(self, params, own | {name: getattr(self, name) for name in self._counts_of_group}))
         return self.groups[-1]
-
-    _counts_of_group: tuple[str, ...] = ()  # attributes that change from step to step by what else a group has
 
     def _checked(self, where: str, name: str, x: Any) -> Any:
         """Return a number that a group can have."""
@@ -106,7 +107,10 @@ class Optimizer:
         }
 
     def _group_of(self, param: Any) -> Group | None:
-        return next((group for group in self.groups if param in group.members), None)
+        for group in self.groups:
+            if param in group.members:
+                return group
+        return None
 
     def _params(self, method: str) -> list[Any]:
         """The parameters that are learned, each once; they have names now."""
@@ -213,13 +217,14 @@ class Optimizer:
         >>> Adam().setup(L.Linear(1, in_size=2)).state_dict()["alpha"]
         0.001
         """
-        self._params("state_dict")
+        names = {self._names[param] for param in self._params("state_dict")}
         state = {"rule": type(self).__name__, **self._numbers_now()}
         for i, group in enumerate(self.groups):
             state[f"groups/{i}/params"] = np.array([self._names[param] for param in group.members])
             state |= {f"groups/{i}/{name}": x for name, x in group.numbers.items()}
         for name, kept in self.state.items():
-            state |= {f"state/{name}/{key}": np.array(cuda.as_numpy(x)) for key, x in kept.items()}
+            if name in names:  # of this model
+                state |= {f"state/{name}/{key}": np.array(cuda.as_numpy(x)) for key, x in kept.items()}
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -309,8 +314,11 @@ class Group:
             attributes.update(before)
 
 
+_NO_GROUP = contextlib.nullcontext()
+
+
 def _in_use(group: Group | None) -> Any:
-    return contextlib.nullcontext() if group is None else group.in_use()
+    return _NO_GROUP if group is None else group.in_use()
 
 
 def _learns(param: Any) -> bool:

@@ -11,7 +11,8 @@ base rate * factor(n), where n is how often `step()` was called: once a batch or
         schedule.step()
 
 The rate is the attribute that the rule names as its `base_rate`: `alpha` of Adam and its kin, `lr` of all others.
-Groups that have a rate of their own each start from that. `step()` may stand in a step given to `cuda.capture`.
+Groups that have a rate of their own each start from that. `step()` may stand in a step given to `cuda.capture`. An
+optimizer has one schedule at a time: a rate that something else assigns lasts until the next `step()`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 
 from dezero import Parameter, Variable, cuda, optimizers
 from dezero.kernels.gpu import slots, update
-from dezero.optimizers import ClipGrad, FreezeParam, Optimizer, WeightDecay
+from dezero.optimizers import ClipGrad, ClipGradValue, FreezeParam, Optimizer, WeightDecay, clip_grad_norm
 
 RULES = {
     "sgd": lambda cls=optimizers.SGD: cls(0.1),
@@ -120,6 +120,21 @@ def test_one_launch_does_what_one_for_each_does_and_what_the_cpu_does(gpu, rule,
     together = train(gpu, Model(count).to(gpu), RULES[rule]())
     assert_same(together, train(gpu, Model(count).to(gpu), one_by_one(rule)))
     assert_close(together, train(gpu, Model(count), RULES[rule]()))
+
+
+@rules
+def test_weight_decay_on_a_gpu_is_that_of_the_cpu_and_takes_no_launch_more(gpu, rule):
+    def make(decay=0.2):
+        optimizer = RULES[rule]()
+        optimizer.weight_decay = decay
+        return Model(10, ("f4", "f8")), optimizer
+
+    model, optimizer = make()
+    found = train(gpu, model.to(gpu), optimizer)
+    assert_close(found, train(gpu, *make()))
+    assert not np.allclose(found[0], train(gpu, *make(0.0))[0])
+    if hasattr(gpu.cupy, "_machine"):
+        assert launched(gpu, optimizer) == [rule] * 2  # for each dtype
 
 
 @rules
@@ -509,8 +524,8 @@ def test_captured_steps_go_on_as_eager_ones_with_hooks_and_numbers_that_change(g
     for captured in (False, True):
         model, optimizer = Model(10, ("f4", "f8")).to(gpu), RULES[rule]()
         optimizer.setup(model)
-        decay, clip = WeightDecay(0.1), ClipGrad(1.0)
-        for hook in (FreezeParam(model.all[3]), decay, clip):
+        decay, clip, clip_value = WeightDecay(0.1), ClipGrad(1.0), ClipGradValue(0.5)
+        for hook in (FreezeParam(model.all[3]), decay, clip, clip_value):
             optimizer.add_hook(hook)
 
         def step(x, model=model, optimizer=optimizer):
@@ -527,6 +542,7 @@ def test_captured_steps_go_on_as_eager_ones_with_hooks_and_numbers_that_change(g
             schedule(optimizer)
             decay.rate *= 1.5
             clip.max_norm *= 0.5
+            clip_value.max_value *= 0.4
             losses.append(run(gpu.to(np.float32(number)[None])))
         assert not captured or all(calls.recording is not None for calls in run.calls.values())
         found.append([*values(gpu, model, optimizer), *(gpu.back(loss.data) for loss in losses)])
@@ -620,6 +636,36 @@ def test_clipping_takes_gradients_on_both_devices(gpu):
         np.testing.assert_allclose(gpu.back(param.grad.data), y, rtol=1e-6)
 
 
+VALUES = [np.array([1.0, -7.0, np.inf, np.nan, 0.25], np.float32), np.array(-3.0), np.array([0.7, -0.7], np.float16)]
+
+
+def test_clipping_by_value_on_a_gpu_gives_the_cpus_bits_in_place_and_reads_nothing(unread, monkeypatch):
+    def clipped(to):
+        params = [Parameter(to(np.zeros_like(g))) for g in VALUES]
+        for param, g in zip(params, VALUES, strict=True):
+            param.grad = Variable(to(g))
+        arrays = [param.grad.data for param in params]
+        ClipGradValue(0.5)(params)
+        assert all(param.grad.data is x for param, x in zip(params, arrays, strict=True))
+        return arrays
+
+    found = clipped(unread.to)
+    monkeypatch.undo()
+    assert_same([unread.back(x) for x in found], clipped(np.array))
+
+
+def test_the_norm_that_was_clipped_comes_back_unread(unread, monkeypatch):
+    model = Model(3).to(unread)
+    model.set_grads(1, unread.to)
+    norm = clip_grad_norm(model, 0.5)
+    monkeypatch.undo()
+    assert is_on(unread, norm)
+    assert norm.shape == ()
+    model = Model(3)
+    model.set_grads(1)
+    np.testing.assert_allclose(unread.back(norm), clip_grad_norm(model, 0.5), rtol=1e-7)
+
+
 @rules
 def test_a_step_with_every_hook_reads_nothing(unread, monkeypatch, rule):
     def train_with_hooks(to):
@@ -627,7 +673,7 @@ def test_a_step_with_every_hook_reads_nothing(unread, monkeypatch, rule):
         for param in model.all:
             param.data = to(param.data)
         optimizer.setup(model)
-        for hook in (FreezeParam(model.all[3]), WeightDecay(0.01), ClipGrad(1.0)):
+        for hook in (FreezeParam(model.all[3]), WeightDecay(0.01), ClipGrad(1.0), ClipGradValue(0.5)):
             optimizer.add_hook(hook)
         for step in range(1, 6):
             model.set_grads(step, to)

@@ -118,6 +118,17 @@ def test_the_state_is_plain_and_its_arrays_are_copies():
     np.testing.assert_array_equal(state["state/0/m"], before)
 
 
+def test_the_state_is_that_of_this_model_alone():
+    optimizer, models_ = MomentumSGD(), (Model(1), Model(2))
+    for model in models_:
+        model.set_grads(1)
+        optimizer.setup(model).update()
+    names = [optimizer._names[param] for param in models_[1].all]
+    state = optimizer.state_dict()
+    assert [name for name in state if name.startswith("state/")] == [f"state/{name}/v" for name in names]
+    optimizer.load_state_dict(state)
+
+
 def test_a_rule_of_the_users_own_has_its_state_saved(tmp_path):
     class Average(Optimizer):
         def __init__(self, lr=0.1):
