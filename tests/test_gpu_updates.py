@@ -138,6 +138,15 @@ def test_weight_decay_on_a_gpu_is_that_of_the_cpu_and_takes_no_launch_more(gpu, 
 
 
 @rules
+def test_a_gradient_that_is_no_number_is_not_hidden(gpu, rule):
+    model = Model(1).to(gpu)
+    model.set_grads(1, gpu.to)
+    model.all[0].grad.data[0, 0] = np.nan
+    RULES[rule]().setup(model).update()
+    assert np.isnan(gpu.back(model.all[0].data)).sum() == 1
+
+
+@rules
 def test_dtypes_may_be_mixed(gpu, rule):
     model = Model(24, ("f4", "f8", "f4", "f2"), (None, "f4", "f2", None, "f8", "f4"))
     exact = Model(24)
@@ -524,7 +533,7 @@ def test_captured_steps_go_on_as_eager_ones_with_hooks_and_numbers_that_change(g
     for captured in (False, True):
         model, optimizer = Model(10, ("f4", "f8")).to(gpu), RULES[rule]()
         optimizer.setup(model)
-        decay, clip, clip_value = WeightDecay(0.1), ClipGrad(1.0), ClipGradValue(0.5)
+        decay, clip, clip_value = WeightDecay(0.1), ClipGrad(1.0), ClipGradValue(0.01)
         for hook in (FreezeParam(model.all[3]), decay, clip, clip_value):
             optimizer.add_hook(hook)
 

@@ -4,6 +4,7 @@ The table of cases, CASES, has a row for each kernel. A backend that is new, in 
 the others are. What kernels do to one another, gradients of higher orders too, is in test_operations.py.
 """
 
+import importlib
 import inspect
 import os
 import subprocess
@@ -446,6 +447,17 @@ def test_blocked_does_not_mind_how_large_its_blocks_are(name, monkeypatch):
         check(getattr(blocked, name), name, "float64")
     finally:
         blocked.activation._zeros.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted({*UPDATES, "relu", "relu_grad", "sigmoid_grad", "tanh_grad"}))
+def test_compiled_does_for_large_arrays_what_it_does_for_small_ones(name, dtype, monkeypatch):
+    pytest.importorskip("numba")
+    compiled = kernels.BACKENDS["numba"]
+    elementwise = importlib.import_module("dezero.kernels.compiled.elementwise")
+    monkeypatch.setattr(elementwise, "SMALL", 1)  # below which NumPy does it
+    monkeypatch.setattr(elementwise, "PIECE", 2)
+    check(getattr(compiled, name), name, dtype)
 
 
 @pytest.mark.parametrize("g_dtype", [np.float32, np.float64])

@@ -131,6 +131,25 @@ def test_the_plateau_is_pytorchs(kind, ours, theirs):
     assert schedule.rate < BASE
 
 
+@pytest.mark.parametrize("rise", [0, 0.3, 0.5, 1])
+def test_one_cycle_ends_where_it_was_to_end_and_stays(rise):
+    optimizer = MomentumSGD(BASE)
+    schedule = schedules.OneCycle(optimizer, 20, rise=rise, end=0.01)
+    found = rates(schedule, 50)
+    assert max(found) <= BASE
+    np.testing.assert_allclose(found[19:], BASE if rise == 1 else 0.01 * BASE, rtol=1e-13)
+    assert optimizer.momentum == pytest.approx(0.85 if rise == 1 else 0.95)
+
+
+@pytest.mark.parametrize(("mode", "better", "no_better"), [("min", 0.89, 0.91), ("max", 1.11, 1.09)])
+def test_what_is_better_by_less_than_the_threshold_is_no_better(mode, better, no_better):
+    for value, falls in ((better, False), (no_better, True)):
+        schedule = schedules.Plateau(SGD(BASE), patience=0, threshold=0.1, mode=mode)
+        schedule.step(1.0)
+        schedule.step(value)
+        assert (schedule.rate < BASE) == falls
+
+
 @pytest.mark.parametrize("rule", [MomentumSGD, Adam])
 @pytest.mark.parametrize("momentum", [(0.85, 0.95), (0.5, 0.7)])
 def test_one_cycles_momentum_is_pytorchs(rule, momentum):
