@@ -4,6 +4,7 @@ A data set of your own is a subclass of `Dataset` whose `prepare` fills `data` a
 `__getitem__` and `__len__`, when the examples do not fit in memory. Each lives in a room of its own:
 
     datasets_base    Dataset, collate, hold_out
+    datasets_parts   TensorDataset, Subset, ConcatDataset, random_split
     datasets_drawn   Spiral, SinCurve
     datasets_images  MNIST, MiniMNIST
 """
@@ -13,3 +14,4 @@ from __future__ import annotations
 from dezero.datasets_base import *
 from dezero.datasets_drawn import *
 from dezero.datasets_images import *
+from dezero.datasets_parts import *

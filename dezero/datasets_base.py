@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from dezero import random_items
 from dezero.transforms import Compose, Transform, batch_form
 
-__all__ = ["Dataset", "collate", "hold_out"]
+__all__ = ["Dataset", "as_rows", "batch_of", "collate", "hold_out", "items_of"]
 
 
 class Dataset:
@@ -81,15 +82,16 @@ class Dataset:
         Args:
             indexes: a sequence or an array of integers.
         """
-        rows = _as_rows(type(self).__name__, indexes)
+        rows = as_rows(type(self).__name__, indexes)
         if type(self).__getitem__ is Dataset.__getitem__:
             x_form, t_form = batch_form(self.transform), batch_form(self.target_transform)
             if x_form and t_form and _is_table(self.data) and (self.label is None or _is_table(self.label)):
                 return x_form(self.data[rows]), None if self.label is None else t_form(self.label[rows])
-        return collate([self[row] for row in rows])
+        return collate(items_of(self, rows))
 
 
-def _as_rows(name: str, indexes: Any) -> np.ndarray:
+def as_rows(name: str, indexes: Any) -> np.ndarray:
+    """Return `indexes` as an array (N,) of integers, or raise TypeError: they are an argument of `name`'s batch."""
     rows = np.asarray(indexes)
     if rows.size == 0:
         return rows.astype(np.intp)
@@ -101,6 +103,20 @@ def _as_rows(name: str, indexes: Any) -> np.ndarray:
 def _is_table(array: Any) -> bool:
     # An array of objects holds arrays of its own: those are stacked one by one.
     return type(array) is np.ndarray and array.dtype != object
+
+
+def items_of(dataset: Any, rows: Sequence[int] | np.ndarray) -> list[Any]:
+    """Return `dataset[row]` for each of `rows`; what is drawn for an item belongs to its place among them."""
+    items = []
+    for number, row in enumerate(rows):
+        with random_items.item(number, len(rows)):
+            items.append(dataset[row])
+    return items
+
+
+def batch_of(dataset: Any, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the items at `rows` of any sequence of pairs (x, t) as two arrays: a `Dataset` has its own way."""
+    return dataset.batch(rows) if isinstance(dataset, Dataset) else collate(items_of(dataset, rows))
 
 
 def collate(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["key", "normal", "permutation", "recording", "replaying", "seed", "uniform"]
+__all__ = ["drawing_from", "key", "normal", "permutation", "recording", "replaying", "seed", "uniform"]
 
 _own: np.random.RandomState | None = None
 
@@ -32,7 +32,34 @@ def seed(n: int | None) -> None:
     _own = None if n is None else np.random.RandomState(n)
 
 
+class _Thread(threading.local):
+    """Where this thread draws from, if not from the one source."""
+
+    source: Any = None
+
+
+_thread = _Thread()
+
+
+@contextlib.contextmanager
+def drawing_from(source: Any) -> Iterator[None]:
+    """Inside the `with` block this thread draws from `source`, which has NumPy's rand, randn, permutation and bytes.
+
+    >>> with drawing_from(np.random.RandomState(0)):
+    ...     first = uniform(3)
+    >>> bool((first == np.random.RandomState(0).rand(3)).all())
+    True
+    """
+    before, _thread.source = _thread.source, source
+    try:
+        yield
+    finally:
+        _thread.source = before
+
+
 def _source() -> Any:
+    if _thread.source is not None:
+        return _thread.source
     return np.random if _own is None else _own
 
 
@@ -122,6 +149,8 @@ def key() -> int:
 
 def _noted_source() -> Any:
     """Return the source for a draw that has a place of its own in recordings and replays."""
+    if _thread.source is not None:
+        return _thread.source  # its draws repeat without being noted
     # A replay that draws more often than the recording did goes on from where it stands.
     place = next(_tapes.replaying[-1], None) if _tapes.replaying else None
     if place is not None:

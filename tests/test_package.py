@@ -27,7 +27,7 @@ def words(text):
 
 # From the ground up: a module imports only those that stand before it.
 ORDER = words("""
-    cuda files random core_simple
+    cuda files random random_items core_simple
     kernels.sizes kernels.threads kernels.memory kernels.scratch kernels.winograd kernels.reference
     kernels.gpu.slots kernels.gpu.launch kernels.gpu.channels kernels.gpu.windows kernels.gpu.libraries
     kernels.gpu.elementwise kernels.gpu.recurrent kernels.gpu.cudnn kernels.gpu.cublas kernels.gpu.product
@@ -42,7 +42,7 @@ ORDER = words("""
     functions_elementwise functions_shape functions_product functions_reduction functions_activation functions_norm
     functions_recurrent functions_sequence functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly precision capture serializers download layout drawing
-    testing transforms datasets_base datasets_drawn datasets_images datasets dataloaders
+    testing transforms datasets_base datasets_drawn datasets_images datasets_parts datasets dataloaders
     optimizers schedules
     summary initializers layers_base layers_linear layers_norm layers_recurrent layers_sequence
     layers_attention layers models_base models_vision models utils gpu_report
