@@ -1,103 +1,69 @@
-"""Handwritten digits: MNIST, from its published files, and the part of it that the package carries."""
+"""Images: handwritten digits, clothes, small photographs, and the names of ImageNet's classes."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
-import math
 import os
-import zlib
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dezero import random
 from dezero.datasets_base import Dataset
-from dezero.download import cache_folder, fetch
+from dezero.datasets_files import Archive, IdxFile, PublishedDataset
 from dezero.transforms import Compose, Flatten, Normalize, ToFloat, Transform
 
-__all__ = ["MNIST", "IdxFile", "MiniMNIST"]
+__all__ = ["CIFAR10", "CIFAR100", "MNIST", "FashionMNIST", "ImageNet", "MiniMNIST"]
 
-
-class IdxFile(NamedTuple):
-    """A published file of bytes in the IDX format, gzipped or not: its name, and what is known of its content.
-
-    `sha256` is that of the unpacked bytes: who packed them, and how well, does not matter.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    sha256: str
-
-    def read(self, path: str) -> np.ndarray:
-        """Return the array in the file at `path`; raises ValueError when that is not the published file."""
-        header = 4 + 4 * len(self.shape)
-        size = header + math.prod(self.shape)
-        content = _read_packed(path, size + 1)  # one more would show; a small archive can unpack to a full disk
-        if len(content) != size:
-            got = f"{len(content)} bytes" if len(content) < size else "more"
-            raise ValueError(f"not {self.name}: expected {size} bytes unpacked, got {got}")
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != self.sha256:
-            raise ValueError(f"not {self.name}: wrong SHA-256 unpacked: expected {self.sha256}, got {digest}")
-        return np.frombuffer(content, np.uint8, offset=header).reshape(self.shape).copy()
-
-    def find(self, folder: str | os.PathLike[str]) -> str:
-        """Return the file's path in `folder`: that of the unpacked file if only this one is there."""
-        plain = os.path.join(folder, self.name)
-        packed = plain + ".gz"
-        return plain if os.path.exists(plain) and not os.path.exists(packed) else packed
-
-
-def _read_packed(path: str, limit: int) -> bytes:
-    """Return at most the first `limit` bytes of a file, unpacked if they begin as gzip does."""
-    with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"  # the name does not tell: browsers unpack and keep the name
-        file.seek(0)
-        if not packed:
-            return file.read(limit)
-        try:
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                return unpacked.read(limit)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"a broken gzip archive: {error}") from error
-
-
+_CARRIED = os.path.join(os.path.dirname(__file__), "data")  # data/README.md says where these files come from
 _FLAT = Compose([Flatten(), ToFloat(), Normalize(0.0, 255.0)])
+_CENTERED = Compose([ToFloat(), Normalize(127.5, 127.5)])
 
 
-class _Digits(Dataset):
-    """What the sets of digits share: images of 28 x 28 grey levels, and the digits 0 .. 9 that they show."""
+class _Shown:
+    """Images of one size that can be looked at."""
+
+    data: Any
+
+    def show(self, row: int = 10, col: int = 10) -> None:
+        """Show `row` times `col` images, drawn at random, in a window of matplotlib's."""
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError as error:
+            raise ImportError("show: matplotlib is not installed: pip install 'dezero[plot]'") from error
+        chosen = (random.uniform(row * col) * len(self.data)).astype(int)
+        C, H, W = self.data.shape[-3:]
+        sheet = self.data[chosen].reshape(row, col, C, H, W).transpose(0, 3, 1, 4, 2).reshape(row * H, col * W, C)
+        plt.imshow(sheet[..., 0] if C == 1 else sheet, cmap="gray", interpolation="nearest")
+        plt.axis("off")
+        plt.show()
+
+
+# Handwritten digits, and clothes
+
+
+class _IdxImages(_Shown, PublishedDataset):
+    """What is published as MNIST is: four files, images of 28 x 28 grey levels and labels 0 .. 9."""
+
+    train_files: tuple[IdxFile, IdxFile]
+    test_files: tuple[IdxFile, IdxFile]
 
     def __init__(
         self,
         train: bool = True,
         transform: Transform | None = _FLAT,
         target_transform: Transform | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__(train, transform, target_transform)
+        super().__init__(train, transform, target_transform, data_dir)
 
-    def show(self, row: int = 10, col: int = 10) -> None:
-        """Show `row` times `col` digits, drawn at random, in a window of matplotlib's."""
-        try:
-            import matplotlib.pyplot as plt
-        except ImportError as error:
-            raise ImportError("show: matplotlib is not installed: pip install 'dezero[plot]'") from error
-        chosen = (random.uniform(row * col) * len(self)).astype(int)
-        H, W = self.data.shape[-2:]
-        sheet = self.data[chosen].reshape(row, col, H, W).transpose(0, 2, 1, 3).reshape(row * H, col * W)
-        plt.imshow(sheet, cmap="gray", interpolation="nearest")
-        plt.axis("off")
-        plt.show()
-
-    @staticmethod
-    def labels() -> dict[int, str]:
-        """Return the name of each label: {0: '0', ..., 9: '9'}."""
-        return {digit: str(digit) for digit in range(10)}
+    def prepare(self) -> None:
+        images, labels = self.train_files if self.train else self.test_files
+        self.data, self.label = self.load(images)[:, np.newaxis], self.load(labels)
 
 
-class MNIST(_Digits):
+class MNIST(_IdxImages):
     """Handwritten digits: 60,000 to train on and 10,000 to test; data (N, 1, 28, 28) uint8, label (N,) uint8.
 
     The four published files, gzipped or not, are read from `data_dir`, or from the cache folder (`DEZERO_HOME`, or
@@ -120,6 +86,7 @@ class MNIST(_Digits):
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
         "http://yann.lecun.com/exdb/mnist/",
     )
+    instead = ". MiniMNIST needs no file"
     train_files = (
         IdxFile(
             "train-images-idx3-ubyte",
@@ -145,41 +112,13 @@ class MNIST(_Digits):
         ),
     )
 
-    def __init__(
-        self,
-        train: bool = True,
-        transform: Transform | None = _FLAT,
-        target_transform: Transform | None = None,
-        data_dir: str | os.PathLike[str] | None = None,
-    ) -> None:
-        self.data_dir = data_dir
-        super().__init__(train, transform, target_transform)
-
-    def prepare(self) -> None:
-        images, labels = self.train_files if self.train else self.test_files
-        load = self._load_cached if self.data_dir is None else self._load_given
-        self.data, self.label = load(images)[:, np.newaxis], load(labels)
-
-    def _load_given(self, file: IdxFile) -> np.ndarray:
-        path = file.find(self.data_dir or "")
-        way_out = "Put the published file there, or leave data_dir out: it is downloaded then"
-        try:
-            return file.read(path)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"MNIST: there is no {path}, nor an unpacked {file.name}. {way_out}") from None
-        except ValueError as error:
-            raise ValueError(f"MNIST: {path} is {error}. {way_out}") from error
-
-    def _load_cached(self, file: IdxFile) -> np.ndarray:
-        urls = [f"{mirror}{file.name}.gz" for mirror in self.mirrors]
-        try:
-            return fetch(urls, file.find(cache_folder()), file.read)
-        except OSError as error:
-            way_out = "put it there by other means, or name its folder: MNIST(data_dir=...). MiniMNIST needs no file"
-            raise OSError(f"MNIST: {error}: {way_out}") from error
+    @staticmethod
+    def labels() -> dict[int, str]:
+        """Return the name of each label: {0: '0', ..., 9: '9'}."""
+        return {digit: str(digit) for digit in range(10)}
 
 
-class MiniMNIST(_Digits):
+class MiniMNIST(_Shown, Dataset):
     """The first 6,000 training and the first 1,000 test digits of MNIST, carried by the package: no download.
 
     Args:
@@ -195,14 +134,267 @@ class MiniMNIST(_Digits):
     (6000, (784,), 5)
     """
 
-    path = os.path.join(os.path.dirname(__file__), "data", "mini_mnist.npz")  # data/README.md says where it comes from
+    path = os.path.join(_CARRIED, "mini_mnist.npz")
     sha256 = "94e02b5bf50f2d4cef1a9421826748d7265db2b1dea47abac2ee6321074bf9d2"
 
+    def __init__(
+        self,
+        train: bool = True,
+        transform: Transform | None = _FLAT,
+        target_transform: Transform | None = None,
+    ) -> None:
+        super().__init__(train, transform, target_transform)
+
     def prepare(self) -> None:
-        with open(self.path, "rb") as file:
-            packed = file.read()
-        if hashlib.sha256(packed).hexdigest() != self.sha256:
-            raise ValueError(f"MiniMNIST: {self.path} is damaged: install the package again")
+        packed = _carried("MiniMNIST", self.path, self.sha256)
         part = "train" if self.train else "test"
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
             self.data, self.label = arrays[f"{part}_images"][:, np.newaxis], arrays[f"{part}_labels"]
+
+    @staticmethod
+    def labels() -> dict[int, str]:
+        """Return the name of each label: {0: '0', ..., 9: '9'}."""
+        return {digit: str(digit) for digit in range(10)}
+
+
+def _carried(name: str, path: str, sha256: str) -> bytes:
+    """Return the bytes of a file that the package carries."""
+    with open(path, "rb") as file:
+        content = file.read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{name}: {path} is damaged: install the package again")
+    return content
+
+
+class FashionMNIST(_IdxImages):
+    """Clothes, as MNIST's digits: 60,000 images to train on and 10,000 to test; data (N, 1, 28, 28) uint8, label (N,).
+
+    The four published files, gzipped as they are, are read from `data_dir`, or from the folder fashion-mnist in the
+    cache folder, to which they are downloaded when they are not there. Each is checked against its SHA-256.
+
+    Args:
+        train: whether to read the images for training, or those for testing (default: True).
+        transform: the default makes an image a vector (784,) float32 of 0 .. 1; with None it stays (1, 28, 28) uint8.
+        target_transform: applied to each label (default: none).
+        data_dir: the folder of the files; nothing is downloaded then (default: the cache folder's fashion-mnist).
+
+    Raises FileNotFoundError or ValueError for a file missing or wrong in `data_dir`, and OSError when the cache has no
+    good file and none can be downloaded.
+
+    H. Xiao, K. Rasul, R. Vollgraf: Fashion-MNIST: a novel image dataset for benchmarking machine learning algorithms,
+    2017.
+
+    >>> FashionMNIST.labels()[9]
+    'Ankle boot'
+    """
+
+    mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+    folder = "fashion-mnist"
+    train_files = (
+        IdxFile(
+            "train-images-idx3-ubyte",
+            (60000, 28, 28),
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            packed=True,
+        ),
+        IdxFile(
+            "train-labels-idx1-ubyte",
+            (60000,),
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            packed=True,
+        ),
+    )
+    test_files = (
+        IdxFile(
+            "t10k-images-idx3-ubyte",
+            (10000, 28, 28),
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            packed=True,
+        ),
+        IdxFile(
+            "t10k-labels-idx1-ubyte",
+            (10000,),
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+            packed=True,
+        ),
+    )
+
+    @staticmethod
+    def labels() -> dict[int, str]:
+        """Return the name of each label: {0: 'T-shirt/top', ..., 9: 'Ankle boot'}."""
+        return _named("T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle_boot")
+
+
+# Small photographs
+
+
+def _named(names: str) -> dict[int, str]:
+    return {label: name.replace("_", " ") for label, name in enumerate(names.split())}
+
+
+class _CIFAR(_Shown, PublishedDataset):
+    """What CIFAR-10 and CIFAR-100 share: photographs of 32 x 32 pixels in three colours, in one archive of records."""
+
+    mirrors = ("https://www.cs.toronto.edu/~kriz/",)
+    archive: Archive  # of everything
+    test_members: tuple[str, ...]
+
+    def __init__(
+        self,
+        train: bool = True,
+        transform: Transform | None = _CENTERED,
+        target_transform: Transform | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(train, transform, target_transform, data_dir)
+
+    def prepare(self) -> None:
+        members = self.archive.members
+        chosen = tuple(member for member in members if (member[0] in self.test_members) != self.train)
+        records = self.load(self.archive._replace(members=chosen))
+        labels = self.archive.record - 3 * 32 * 32
+        self.data = records[:, labels:].reshape(-1, 3, 32, 32).copy()
+        self.label = records[:, self._label_column()].copy()
+
+    def _label_column(self) -> int:
+        return 0
+
+
+class CIFAR10(_CIFAR):
+    """Photographs of ten kinds of things: 50,000 to train on, 10,000 to test; data (N, 3, 32, 32) uint8, label (N,).
+
+    The binary archive cifar-10-binary.tar.gz, 162 MB, is read from `data_dir`, or from the cache folder (`DEZERO_HOME`,
+    or `~/.dezero`), to which it is downloaded when it is not there. It is checked against its SHA-256, and read
+    without unpickling anything or extracting anything to the disk.
+
+    Args:
+        train: whether to read the images for training, or those for testing (default: True).
+        transform: the default makes an image (3, 32, 32) float32 of -1 .. 1; with None it stays uint8.
+        target_transform: applied to each label (default: none).
+        data_dir: the folder of the archive; nothing is downloaded then (default: the cache folder).
+
+    Raises FileNotFoundError or ValueError for an archive missing or wrong in `data_dir`, and OSError when the cache has
+    no good one and none can be downloaded.
+
+    A. Krizhevsky: Learning multiple layers of features from tiny images, 2009.
+
+    >>> CIFAR10.labels()[3]
+    'cat'
+    """
+
+    archive = Archive(
+        "cifar-10-binary.tar.gz",
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        1 + 3 * 32 * 32,
+        (
+            *((f"cifar-10-batches-bin/data_batch_{number}.bin", 10000) for number in range(1, 6)),
+            ("cifar-10-batches-bin/test_batch.bin", 10000),
+        ),
+    )
+    test_members = ("cifar-10-batches-bin/test_batch.bin",)
+
+    @staticmethod
+    def labels() -> dict[int, str]:
+        """Return the name of each label: {0: 'airplane', ..., 9: 'truck'}."""
+        return _named("airplane automobile bird cat deer dog frog horse ship truck")
+
+
+class CIFAR100(_CIFAR):
+    """Photographs of a hundred kinds of things, in twenty groups: otherwise as CIFAR10, from cifar-100-binary.tar.gz.
+
+    Args:
+        train: whether to read the images for training, or those for testing (default: True).
+        transform: the default makes an image (3, 32, 32) float32 of -1 .. 1; with None it stays uint8.
+        target_transform: applied to each label (default: none).
+        label_type: `"fine"`, labels 0 .. 99 of the kinds, or `"coarse"`, 0 .. 19 of the groups (default: fine).
+        data_dir: the folder of the archive; nothing is downloaded then (default: the cache folder).
+
+    Raises what CIFAR10 does, and ValueError for another label_type.
+
+    >>> CIFAR100.labels()[23], CIFAR100.labels("coarse")[10]
+    ('cloud', 'large natural outdoor scenes')
+    """
+
+    archive = Archive(
+        "cifar-100-binary.tar.gz",
+        "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+        2 + 3 * 32 * 32,
+        (("cifar-100-binary/train.bin", 50000), ("cifar-100-binary/test.bin", 10000)),
+    )
+    test_members = ("cifar-100-binary/test.bin",)
+
+    def __init__(
+        self,
+        train: bool = True,
+        transform: Transform | None = _CENTERED,
+        target_transform: Transform | None = None,
+        label_type: str = "fine",
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.label_type = _checked(label_type)
+        super().__init__(train, transform, target_transform, data_dir)
+
+    def _label_column(self) -> int:
+        return 0 if self.label_type == "coarse" else 1
+
+    @staticmethod
+    def labels(label_type: str = "fine") -> dict[int, str]:
+        """Return the name of each label: {0: 'apple', ..., 99: 'worm'}, or of each coarse one.
+
+        Args:
+            label_type: `"fine"` or `"coarse"` (default: fine).
+        """
+        return _named(_FINE if _checked(label_type) == "fine" else _COARSE)
+
+
+def _checked(label_type: str) -> str:
+    if label_type not in ("fine", "coarse"):
+        raise ValueError(f"CIFAR100: label_type must be 'fine' or 'coarse', got {label_type!r}")
+    return label_type
+
+
+_FINE = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
+    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
+    plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail
+    snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
+    tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+_COARSE = """
+    aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices household_furniture
+    insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+    large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
+    vehicles_1 vehicles_2
+"""
+
+
+class ImageNet(Dataset):
+    """The thousand classes of ILSVRC 2012: their names alone. The images are not to be had without a licence.
+
+    For images of your own, write a `Dataset` whose `__getitem__` opens a file.
+
+    O. Russakovsky et al.: ImageNet large scale visual recognition challenge, 2015.
+
+    >>> ImageNet.labels()[0], ImageNet.labels()[281]
+    ('tench, Tinca tinca', 'tabby, tabby cat')
+    """
+
+    path = os.path.join(_CARRIED, "imagenet_labels.txt")
+    sha256 = "4eb3da435cf544e4a6f390f62c84cb9c9bb68cf8b14e97f8a063452382e5efd2"
+
+    def prepare(self) -> None:
+        raise TypeError(
+            "ImageNet: its images cannot be downloaded freely, and only labels() is here; for a folder of images "
+            "write a Dataset with __getitem__ and __len__"
+        )
+
+    @staticmethod
+    def labels() -> dict[int, str]:
+        """Return the words for each of the 1,000 classes: {0: 'tench, Tinca tinca', ...}; two of them are 'crane'.
+
+        Raises ValueError if the package's file is damaged.
+        """
+        text = _carried("ImageNet", ImageNet.path, ImageNet.sha256).decode("utf-8")
+        return dict(enumerate(text.splitlines()))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from dezero.files import cache_folder, open_whole
 
-__all__ = ["cache_folder", "fetch", "get_file"]
+__all__ = ["cache_folder", "check_sha256", "fetch", "get_file"]
 
 TIMEOUT = 10.0  # seconds without a byte
 _CHUNK = 1 << 16
@@ -34,7 +34,7 @@ def get_file(url: str, file_name: str | None = None, sha256: str | None = None) 
     if not name:
         raise ValueError(f"get_file: {url} ends in no file name: give one with file_name=")
     path = os.path.join(cache_folder(), name)
-    fetch([url], path, lambda found: _check_sha256(found, sha256))
+    fetch([url], path, lambda found: check_sha256(found, sha256))
     return path
 
 
@@ -109,7 +109,8 @@ def _progress_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
         yield advance
 
 
-def _check_sha256(path: str, expected: str | None) -> None:
+def check_sha256(path: str, expected: str | None) -> None:
+    """Raise ValueError unless the file at `path` has this SHA-256, in hexadecimal; None is any."""
     if expected is None:
         return
     digest = hashlib.sha256()

@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 
 import dezero.random
-from dezero.datasets import MNIST, Dataset, MiniMNIST, SinCurve, Spiral, collate, get_spiral, hold_out
+from dezero.datasets import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    Dataset,
+    FashionMNIST,
+    ImageNet,
+    MiniMNIST,
+    SinCurve,
+    Spiral,
+    collate,
+    get_spiral,
+    hold_out,
+)
 from dezero.transforms import AsType, Compose, Flatten, Normalize, ToFloat, ToInt
 
 
@@ -289,6 +302,46 @@ def test_labels():
     assert MNIST.labels() == MiniMNIST.labels() == {i: str(i) for i in range(10)}
 
 
+def test_labels_have_names():
+    sizes = {FashionMNIST: 10, CIFAR10: 10, CIFAR100: 100, ImageNet: 1000}
+    for kind, size in sizes.items():
+        labels = kind.labels()
+        assert list(labels) == list(range(size))
+        assert all(name == name.strip() and "_" not in name for name in labels.values())
+        assert len(set(labels.values())) == (999 if kind is ImageNet else size)
+    assert list(CIFAR100.labels("fine").values()) == sorted(CIFAR100.labels().values())
+    assert list(CIFAR100.labels("coarse")) == list(range(20))
+    assert list(CIFAR100.labels("coarse").values()) == sorted(CIFAR100.labels("coarse").values())
+    assert (FashionMNIST.labels()[0], FashionMNIST.labels()[9]) == ("T-shirt/top", "Ankle boot")
+    assert [CIFAR10.labels()[label] for label in (0, 1, 9)] == ["airplane", "automobile", "truck"]
+
+
+def test_imagenets_labels_are_in_its_own_order():
+    labels = ImageNet.labels()
+    known = {
+        0: "tench",
+        1: "goldfish",
+        7: "cock",
+        151: "Chihuahua",
+        281: "tabby",
+        340: "zebra",
+        386: "African elephant",
+    }
+    known |= {404: "airliner", 504: "coffee mug", 620: "laptop", 817: "sports car", 954: "banana", 999: "toilet tissue"}
+    for label, name in known.items():
+        assert labels[label].split(", ")[0] == name
+    assert labels[134] == labels[517] == "crane"
+    with pytest.raises(TypeError, match="ImageNet: its images cannot be downloaded freely"):
+        ImageNet()
+
+
+def test_damaged_labels_are_noticed(tmp_path, monkeypatch):
+    (tmp_path / "labels").write_bytes(b"tench\n")
+    monkeypatch.setattr(ImageNet, "path", str(tmp_path / "labels"))
+    with pytest.raises(ValueError, match=r"ImageNet: .*labels is damaged: install"):
+        ImageNet.labels()
+
+
 def test_show(monkeypatch):
     matplotlib = pytest.importorskip("matplotlib")
     matplotlib.use("Agg")
@@ -307,6 +360,27 @@ def test_show(monkeypatch):
     known = {image.tobytes() for image in digits.data}
     tiles = [sheets[0][28 * i : 28 * i + 28, 28 * j : 28 * j + 28] for i in range(2) for j in range(3)]
     assert all(np.ascontiguousarray(tile).tobytes() in known for tile in tiles)
+
+
+def test_photographs_are_shown_in_colour(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    class Tiny(CIFAR10):
+        def prepare(self):
+            self.data = np.arange(2 * 3072).reshape(2, 3, 32, 32).astype(np.uint8)
+            self.label = np.arange(2)
+
+    sheets = []
+    monkeypatch.setattr(plt, "show", lambda: sheets.append(plt.gca().images[0].get_array()))
+    try:
+        Tiny().show(1, 2)
+    finally:
+        plt.close("all")
+    assert sheets[0].shape == (32, 64, 3)
+    known = [image.transpose(1, 2, 0).tolist() for image in Tiny().data]
+    assert sheets[0][:, 32:].tolist() in known
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):

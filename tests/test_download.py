@@ -1,12 +1,14 @@
-"""Files over HTTP, from a server on this machine that also misbehaves; and MNIST's way from a mirror to an array."""
+"""Files over HTTP, from a server on this machine that also misbehaves; and data sets' way from a mirror to an array."""
 
 import contextlib
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import socket
 import sys
+import tarfile
 import threading
 import time
 import tracemalloc
@@ -15,7 +17,17 @@ import numpy as np
 import pytest
 
 from dezero import download
-from dezero.datasets import MNIST, IdxFile
+from dezero.datasets import (
+    CIFAR10,
+    CIFAR100,
+    MNIST,
+    Archive,
+    FashionMNIST,
+    IdxFile,
+    Shakespear,
+    Shakespeare,
+    TextFile,
+)
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -392,3 +404,272 @@ def test_the_published_files_are_named():
     ]
     assert all(len(file.sha256) == 64 for file in files)
     assert all(mirror.endswith("/") for mirror in MNIST.mirrors)
+
+
+# FashionMNIST
+
+
+PACKED_ARRAYS = {f"{name}.gz": gzip.compress(idx(array)) for name, array in ARRAYS.items()}
+
+
+def packed_file(name):
+    return IdxFile(name, ARRAYS[name].shape, hashlib.sha256(PACKED_ARRAYS[f"{name}.gz"]).hexdigest(), packed=True)
+
+
+class TinyFashion(FashionMNIST):
+    mirrors = ()
+    train_files = (packed_file("train-images"), packed_file("train-labels"))
+    test_files = (packed_file("test-images"), packed_file("test-labels"))
+
+
+def test_clothes_are_downloaded_beside_the_digits_and_not_in_their_place(server, cache, monkeypatch):
+    fill(cache, packed=True)
+    (cache / "train-images.gz").write_bytes(b"a digit")
+    server.files = PACKED_ARRAYS
+    monkeypatch.setattr(TinyFashion, "mirrors", (server.url,))
+    for _ in range(2):
+        clothes = TinyFashion(transform=None)
+        np.testing.assert_array_equal(clothes.data[:, 0], IMAGES)
+        np.testing.assert_array_equal(clothes.label, LABELS)
+    assert server.asked == ["/train-images.gz", "/train-labels.gz"]
+    assert names(cache / "fashion-mnist") == ["train-images.gz", "train-labels.gz"]
+    assert (cache / "train-images.gz").read_bytes() == b"a digit"
+    assert TinyFashion(train=False)[0][0].shape == (784,)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(idx(IMAGES), 1), r"train-images\.gz is not train-images\.gz: wrong SHA-256: expected"),
+        (idx(IMAGES), "wrong SHA-256"),
+        (PACKED_ARRAYS["train-images.gz"][:-9], "wrong SHA-256"),
+    ],
+    ids=["packed anew", "unpacked", "truncated"],
+)
+def test_clothes_are_those_that_were_published(tmp_path, content, said):
+    fill(tmp_path, packed=True)
+    for name, good in PACKED_ARRAYS.items():
+        (tmp_path / name).write_bytes(good)
+    assert len(TinyFashion(data_dir=tmp_path)) == 20
+    (tmp_path / "train-images.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        TinyFashion(data_dir=tmp_path)
+    (tmp_path / "train-images.gz").unlink()
+    (tmp_path / "train-images").write_bytes(idx(IMAGES))
+    with pytest.raises(FileNotFoundError, match=r"there is no .*train-images\.gz\. Put the published file there"):
+        TinyFashion(data_dir=tmp_path)
+
+
+# CIFAR
+
+
+def records(labels, seed, size=4):
+    """Records as in the binary archives: labels, then 3,072 bytes of an image."""
+    return np.random.RandomState(seed).randint(0, 10, (size, labels + 3072)).astype(np.uint8)
+
+
+def archive_of(members):
+    """A gzipped tar archive of (name, bytes), or of whole TarInfos."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in members:
+            member = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            member.size = len(content) if member.isreg() else 0
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def sum_of(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+PARTS = {f"ten/part_{number}.bin": records(1, number) for number in (1, 2, 3)}
+ARCHIVE = archive_of([("ten/readme", b"..."), *((name, PARTS[name].tobytes()) for name in reversed(PARTS))])
+MEMBERS = tuple((name, 4) for name in PARTS)
+
+
+class TinyCIFAR10(CIFAR10):
+    mirrors = ()
+    archive = Archive("ten.tar.gz", sum_of(ARCHIVE), 3073, MEMBERS)
+    test_members = ("ten/part_3.bin",)
+
+
+HUNDRED = {"hundred/train.bin": records(2, 4, 6), "hundred/test.bin": records(2, 5)}
+HUNDRED_ARCHIVE = archive_of([(name, part.tobytes()) for name, part in HUNDRED.items()])
+
+
+class TinyCIFAR100(CIFAR100):
+    mirrors = ()
+    archive = Archive("hundred.tar.gz", sum_of(HUNDRED_ARCHIVE), 3074, tuple((n, len(p)) for n, p in HUNDRED.items()))
+    test_members = ("hundred/test.bin",)
+
+
+def test_cifar10_downloads_once_and_from_then_on_reads_the_cache(server, cache, monkeypatch):
+    server.files = {"ten.tar.gz": ARCHIVE}
+    monkeypatch.setattr(TinyCIFAR10, "mirrors", (dead_url(), server.url))
+    wanted = np.concatenate([PARTS["ten/part_1.bin"], PARTS["ten/part_2.bin"]])
+    for _ in range(2):
+        train = TinyCIFAR10()
+        assert (train.data.shape, train.data.dtype, train.label.dtype) == ((8, 3, 32, 32), np.uint8, np.uint8)
+        np.testing.assert_array_equal(train.data, wanted[:, 1:].reshape(8, 3, 32, 32))
+        np.testing.assert_array_equal(train.label, wanted[:, 0])
+    test = TinyCIFAR10(train=False, transform=None)
+    np.testing.assert_array_equal(test.data.reshape(4, 3072), PARTS["ten/part_3.bin"][:, 1:])
+    assert test.data.flags.writeable
+    assert test.data.flags.c_contiguous
+    assert test[0][0].dtype == np.uint8
+    assert server.asked == ["/ten.tar.gz"]
+    assert names(cache) == ["ten.tar.gz"]
+
+
+def test_an_image_of_cifar_by_default(tmp_path):
+    (tmp_path / "ten.tar.gz").write_bytes(ARCHIVE)
+    digits = TinyCIFAR10(data_dir=tmp_path)
+    digits.data[0, 0, 0, :3] = [0, 51, 255]
+    x, _ = digits[0]
+    assert (x.shape, x.dtype) == ((3, 32, 32), np.float32)
+    np.testing.assert_allclose(x[0, 0, :3], [-1, -0.6, 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_cifar100_has_labels_of_two_kinds(tmp_path, train):
+    (tmp_path / "hundred.tar.gz").write_bytes(HUNDRED_ARCHIVE)
+    part = HUNDRED["hundred/train.bin" if train else "hundred/test.bin"]
+    for label_type, column in (("coarse", 0), ("fine", 1)):
+        images = TinyCIFAR100(train, label_type=label_type, data_dir=tmp_path)
+        np.testing.assert_array_equal(images.label, part[:, column])
+        np.testing.assert_array_equal(images.data.reshape(-1, 3072), part[:, 2:])
+    np.testing.assert_array_equal(TinyCIFAR100(train, data_dir=tmp_path).label, part[:, 1])
+
+
+def named(name, kind):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    return member
+
+
+GOOD = [(name, part.tobytes()) for name, part in PARTS.items()]
+BROKEN_ARCHIVES = {
+    "no archive": (b"<html>log in</html>", "a broken archive"),
+    "empty": (b"", "a broken archive"),
+    "truncated": (ARCHIVE[: len(ARCHIVE) // 2], "a broken archive"),
+    "damaged": (ARCHIVE[:3000] + bytes(500) + ARCHIVE[3500:], "a broken archive"),
+    "lacks a part": (archive_of(GOOD[:1]), r"not ten\.tar\.gz: there is no ten/part_2\.bin in it"),
+    "short part": (archive_of([GOOD[0], (GOOD[1][0], GOOD[1][1][:-1])]), "of 12292 bytes, got 12291 bytes"),
+    "long part": (archive_of([GOOD[0], (GOOD[1][0], GOOD[1][1] + b".")]), "of 12292 bytes, got 12293 bytes"),
+    "link": (archive_of([GOOD[0], (named(GOOD[1][0], tarfile.SYMTYPE), b"")]), "got no file"),
+    "hard link": (archive_of([GOOD[0], (named(GOOD[1][0], tarfile.LNKTYPE), b"")]), "got no file"),
+    "folder": (archive_of([GOOD[0], (named(GOOD[1][0], tarfile.DIRTYPE), b"")]), "got no file"),
+    "another name": (archive_of([GOOD[0], ("../ten/part_2.bin", GOOD[1][1])]), "there is no ten/part_2"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), BROKEN_ARCHIVES.values(), ids=BROKEN_ARCHIVES)
+def test_a_wrong_archive_is_an_error(tmp_path, content, said, monkeypatch):
+    (tmp_path / "ten.tar.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"ten\.tar\.gz is not ten\.tar\.gz: wrong SHA-256: expected"):
+        TinyCIFAR10(data_dir=tmp_path)
+    # and if its sum were right
+    monkeypatch.setattr(TinyCIFAR10, "archive", TinyCIFAR10.archive._replace(sha256=sum_of(content)))
+    with pytest.raises(ValueError, match=said) as caught:
+        TinyCIFAR10(data_dir=tmp_path)
+    assert str(tmp_path / "ten.tar.gz") in str(caught.value)
+
+
+def test_names_that_point_elsewhere_are_not_looked_at(tmp_path, cache, monkeypatch):
+    outside = tmp_path / "outside.bin"
+    strange = [
+        ("../../outside.bin", b"1"),
+        (str(outside), b"2"),
+        (named("ten", tarfile.SYMTYPE), b""),
+        ("ten/../ten/part_1.bin", b"4"),
+    ]
+    content = archive_of([*strange, GOOD[0], (GOOD[0][0], bytes(12292)), *GOOD[1:]])
+    folder = tmp_path / "mine" / "here"
+    folder.mkdir(parents=True)
+    (folder / "ten.tar.gz").write_bytes(content)
+    monkeypatch.setattr(TinyCIFAR10, "archive", TinyCIFAR10.archive._replace(sha256=sum_of(content)))
+    np.testing.assert_array_equal(TinyCIFAR10(data_dir=folder).label[:4], PARTS["ten/part_1.bin"][:, 0])
+    assert not outside.exists()
+    assert names(folder) == ["ten.tar.gz"]
+    assert names(tmp_path) == ["mine"]
+
+
+def test_a_wrong_archive_from_a_mirror_does_not_reach_the_cache(server, cache, monkeypatch):
+    server.files = {"ten.tar.gz": ARCHIVE}
+    for how, said in (("cut/", "connection ended"), ("flipped/", "wrong SHA-256"), ("page/", "wrong SHA-256")):
+        monkeypatch.setattr(TinyCIFAR10, "mirrors", (server.url + how,))
+        with pytest.raises(OSError, match=said) as caught:
+            TinyCIFAR10()
+        assert server.url + how + "ten.tar.gz" in str(caught.value)
+        assert names(cache) == []
+
+
+@pytest.mark.parametrize("kind", [TinyCIFAR10, TinyCIFAR100, TinyFashion])
+def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(cache, kind, monkeypatch):
+    url = dead_url()
+    monkeypatch.setattr(kind, "mirrors", (url,))
+    with pytest.raises(OSError, match="refused") as caught:
+        kind()
+    file = kind.archive if hasattr(kind, "archive") else kind.train_files[0]
+    assert url + file.names[0] in str(caught.value)
+    assert f"Its place is {cache / kind.folder / file.names[0]}" in str(caught.value)
+    assert f"{kind.__name__}(data_dir=...)" in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"there is no .*\. Put the published file there"):
+        kind(data_dir=cache)
+
+
+def test_the_label_type_is_checked_before_anything_is_read():
+    for call in (lambda: TinyCIFAR100(label_type="rough"), lambda: CIFAR100.labels("rough")):
+        with pytest.raises(ValueError, match="CIFAR100: label_type must be 'fine' or 'coarse', got 'rough'"):
+            call()
+
+
+def test_the_published_archives_are_named():
+    assert CIFAR10.archive.names == ("cifar-10-binary.tar.gz",)
+    assert CIFAR100.archive.names == ("cifar-100-binary.tar.gz",)
+    assert [size for _, size in CIFAR10.archive.members] == [10000] * 6
+    assert [size for _, size in CIFAR100.archive.members] == [50000, 10000]
+    for kind in (CIFAR10, CIFAR100):
+        assert len(kind.archive.sha256) == 64
+        assert set(kind.test_members) < {name for name, _ in kind.archive.members}
+        assert all(mirror.endswith("/") for mirror in kind.mirrors)
+
+
+# Shakespeare
+
+
+TEXT = "First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n"
+
+
+@pytest.fixture
+def text(server, monkeypatch):
+    server.files = {"input.txt": TEXT.encode()}
+    monkeypatch.setattr(Shakespeare, "mirrors", (server.url,))
+    monkeypatch.setattr(Shakespeare, "file", TextFile("input.txt", sum_of(TEXT.encode())))
+    return server
+
+
+@pytest.mark.parametrize("kind", [Shakespear, Shakespeare])
+def test_text_one_character_at_a_time(text, cache, kind):
+    plays = kind()
+    known = list(dict.fromkeys(TEXT))
+    assert plays.id_to_char == dict(enumerate(known))
+    assert plays.char_to_id == {character: number for number, character in enumerate(known)}
+    assert all(type(character) is str and type(number) is int for number, character in plays.id_to_char.items())
+    ids = [known.index(character) for character in TEXT]
+    assert plays.data.tolist() == ids[:-1]
+    assert plays.label.tolist() == ids[1:]
+    assert (plays.data.dtype, plays.label.dtype) == (np.dtype(int), np.dtype(int))
+    assert kind(train=False).data.tolist() == ids[:-1]
+    assert text.asked == ["/input.txt"]
+    assert names(cache / "tiny-shakespeare") == ["input.txt"]
+
+
+def test_another_text_is_refused(text, tmp_path):
+    for content in (TEXT[:-1].encode(), TEXT.replace("\n", "\r\n").encode(), b"\xff" + TEXT.encode()):
+        (tmp_path / "input.txt").write_bytes(content)
+        with pytest.raises(ValueError, match=r"input\.txt is not input\.txt: wrong SHA-256"):
+            Shakespear(data_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is no .*input\.txt\. Put the published file there"):
+        Shakespear(data_dir=tmp_path / "elsewhere")
