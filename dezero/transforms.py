@@ -1,18 +1,26 @@
 """Steps from a stored item to what a model eats: each is an object called with one item, and `Compose` chains them.
 
 A step that can do a whole batch at once has a second method, `batch(x)`, where `x` has one more axis in front. It must
-give what stacking the single results would give; datasets use it to build a batch without a loop in Python.
+give what stacking the single results would give; datasets use it to build a batch without a loop in Python. Steps that
+draw, `RandomCrop` and its like, are in transforms_random.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from dezero import random
+from dezero.transforms_base import Compose, RandomStep, Transform, batch_form, check_image, image_size, pillow
+from dezero.transforms_random import (
+    RandomCrop,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomRotation,
+    RandomVerticalFlip,
+)
 
 __all__ = [
     "AsType",
@@ -21,83 +29,24 @@ __all__ = [
     "Convert",
     "Flatten",
     "Normalize",
+    "RandomCrop",
+    "RandomErasing",
     "RandomHorizontalFlip",
+    "RandomRotation",
+    "RandomStep",
+    "RandomVerticalFlip",
     "Resize",
     "ToArray",
     "ToFloat",
     "ToInt",
     "ToPIL",
+    "Transform",
     "batch_form",
 ]
 
-Transform = Callable[[Any], Any]
-
 BILINEAR = 2  # Pillow's own number for it, so that Pillow need not be imported to write a default
 
-
-def batch_form(transform: Transform) -> Transform | None:
-    """Return the function that does a whole batch at once as `transform` does its items, or None if there is none.
-
-    That is `transform.batch`, unless a subclass gave `__call__` a new meaning and left the inherited `batch` behind.
-
-    >>> batch_form(Flatten())(np.zeros((5, 1, 28, 28))).shape
-    (5, 784)
-    >>> batch_form(lambda x: x + 1) is None
-    True
-    """
-    lineage = type(transform).__mro__
-    batch_owner = next((cls for cls in lineage if "batch" in vars(cls)), object)
-    call_owner = next((cls for cls in lineage if "__call__" in vars(cls)), object)
-    return getattr(transform, "batch", None) if issubclass(batch_owner, call_owner) else None
-
-
-class Compose:
-    """Apply `transforms` one after the other; none at all is the identity.
-
-    Args:
-        transforms: a list of callables, first one first (default: none).
-
-    >>> Compose([ToFloat(), Normalize(0, 255)])(np.array([0, 255], dtype=np.uint8))
-    array([0., 1.], dtype=float32)
-    """
-
-    def __init__(self, transforms: Sequence[Transform] = ()) -> None:
-        self.transforms = list(transforms)
-
-    def __call__(self, x: Any) -> Any:
-        for transform in self.transforms:
-            x = transform(x)
-        return x
-
-    @property
-    def batch(self) -> Transform | None:
-        forms = [batch_form(transform) for transform in self.transforms]
-        known = [form for form in forms if form is not None]
-        return Compose(known) if len(known) == len(forms) else None
-
-
 # Images: these take Pillow's
-
-
-def _pillow(operation: str) -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(f"{operation}: Pillow is not installed: pip install 'dezero[plot]'") from error
-    return Image
-
-
-def _check_image(operation: str, image: Any) -> None:
-    if not isinstance(image, _pillow(operation).Image):
-        raise TypeError(f"{operation}: needs a PIL image, got {type(image).__name__}; ToPIL() makes one of an array")
-
-
-def _size(operation: str, size: int | Sequence[int]) -> tuple[int, int]:
-    sizes = np.asarray(size)
-    if sizes.shape not in ((), (2,)) or sizes.dtype.kind not in "iu" or (sizes < 1).any():
-        raise ValueError(f"{operation}: size must be an int or (width, height), at least 1, got {size!r}")
-    width, height = np.broadcast_to(sizes, 2).tolist()
-    return width, height
 
 
 class Convert:
@@ -112,11 +61,11 @@ class Convert:
         self.mode = mode
 
     def __call__(self, image: Any) -> Any:
-        _check_image("Convert", image)
+        check_image("Convert", image)
         if self.mode != "BGR":
             return image.convert(self.mode)
         red, green, blue = image.convert("RGB").split()
-        return _pillow("Convert").merge("RGB", (blue, green, red))
+        return pillow("Convert").merge("RGB", (blue, green, red))
 
 
 class Resize:
@@ -128,11 +77,11 @@ class Resize:
     """
 
     def __init__(self, size: int | Sequence[int], mode: int = BILINEAR) -> None:
-        self.size = _size("Resize", size)
+        self.size = image_size("Resize", size)
         self.mode = mode
 
     def __call__(self, image: Any) -> Any:
-        _check_image("Resize", image)
+        check_image("Resize", image)
         return image.resize(self.size, self.mode)
 
 
@@ -144,28 +93,14 @@ class CenterCrop:
     """
 
     def __init__(self, size: int | Sequence[int]) -> None:
-        self.size = _size("CenterCrop", size)
+        self.size = image_size("CenterCrop", size)
 
     def __call__(self, image: Any) -> Any:
-        _check_image("CenterCrop", image)
+        check_image("CenterCrop", image)
         (W, H), (OW, OH) = image.size, self.size
         # Where the margin is odd, the greater half of it is on the right and at the bottom.
         left, top = (W - OW) // 2, (H - OH) // 2
         return image.crop((left, top, left + OW, top + OH))
-
-
-class RandomHorizontalFlip:
-    """Mirror an image left to right, every second time on average: a PIL image, or an array (..., H, W).
-
-    The coin is one draw from DeZero's source of random numbers, whatever it says.
-    """
-
-    def __call__(self, image: Any) -> Any:
-        flip = random.uniform(1)[0] < 0.5
-        if isinstance(image, np.ndarray):
-            return image[..., ::-1] if flip else image
-        _check_image("RandomHorizontalFlip", image)
-        return image.transpose(_pillow("RandomHorizontalFlip").Transpose.FLIP_LEFT_RIGHT) if flip else image
 
 
 class ToArray:
@@ -181,7 +116,7 @@ class ToArray:
     def __call__(self, image: Any) -> np.ndarray:
         if isinstance(image, np.ndarray):
             return image
-        _check_image("ToArray", image)
+        check_image("ToArray", image)
         pixels = np.array(image, dtype=self.dtype)
         return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
@@ -198,7 +133,7 @@ class ToPIL:
             raise ValueError(f"ToPIL: expected an array (C, H, W) of 1, 3 or 4 channels, got shape {array.shape}")
         pixels = array if array.dtype == np.uint8 else np.clip(np.rint(array), 0, 255).astype(np.uint8)
         pixels = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
-        return _pillow("ToPIL").fromarray(np.ascontiguousarray(pixels))
+        return pillow("ToPIL").fromarray(np.ascontiguousarray(pixels))
 
 
 # Arrays: these work on a whole batch too
