@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import dezero.random
+import dezero.random_items
 from dezero import cuda
-from dezero.dataloaders import DataLoader, SeqDataLoader
+from dezero.dataloaders import DataLoader, SeqDataLoader, WeightedSampler
 from dezero.datasets import Dataset
 
 
@@ -316,3 +317,163 @@ def test_items_that_are_no_pairs_are_refused(items):
 def test_more_places_than_items_are_refused():
     with pytest.raises(ValueError, match="SeqDataLoader: cannot read 2 items in 3 places at once"):
         SeqDataLoader([(1, 2), (3, 4)], 3)
+
+
+def test_a_smaller_last_batch_can_be_left_out():
+    loader = DataLoader(Ten(), 4, shuffle=False, drop_last=True)
+    assert (len(loader), labels(loader)) == (2, [[0, 1, 2, 3], [4, 5, 6, 7]])
+    assert labels(DataLoader(Ten(), 5, shuffle=False, drop_last=True)) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    with pytest.raises(ValueError, match="DataLoader: drop_last leaves no batch of 11: there are 10 items"):
+        DataLoader(Ten(), 11, drop_last=True)
+    assert list(DataLoader([], 3, drop_last=True)) == []
+
+
+def test_with_a_seed_orders_follow_from_it_and_the_epoch_alone():
+    state = np.random.get_state()[1].tolist()
+    first, second = DataLoader(Ten(), 3, seed=1), DataLoader(Ten(), 3, seed=1)
+    orders = [order(first) for _ in range(4)]
+    assert [order(second) for _ in range(4)] == orders
+    assert len({tuple(one) for one in orders}) == 4
+    assert all(sorted(one) == list(range(10)) for one in orders)
+    assert np.random.get_state()[1].tolist() == state
+    assert order(DataLoader(Ten(), 3, seed=2)) not in orders
+    later = DataLoader(Ten(), 3, seed=1)
+    assert later.epoch == 0
+    later.reset(epoch=2)
+    assert order(later) == orders[2]
+    assert (order(later), later.epoch) == (orders[3], 4)
+
+
+SAMPLERS = {
+    "list": [7, 1, 1, 0, 3],
+    "range": range(9, 4, -1),
+    "array": np.array([2, 2, 2], np.uint8),
+    "function": lambda: [5, 6, 0],
+    "generator function": lambda: (i for i in (5, 6, 0)),
+    "batches": [[3, 1], (0,), np.array([9, 9, 9])],
+    "array of batches": np.arange(6).reshape(3, 2),
+    "function of batches": lambda: iter([[1, 2], [0]]),
+}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+def test_a_sampler_says_which_items_an_epoch_has(sampler):
+    rows = [np.asarray(row).tolist() for row in (sampler() if callable(sampler) else sampler)]
+    batches = rows if isinstance(rows[0], list) else [rows[:2], rows[2:4], *([rows[4:]] if len(rows) > 4 else [])]
+    loader = DataLoader(Ten(), 2, sampler=sampler)
+    for _ in range(2):
+        assert len(loader) == len(batches)
+        assert labels(loader) == batches
+    assert np.random.rand() == 0.417022004702574
+
+
+def test_a_sampler_is_asked_for_each_epoch():
+    epochs = iter([[0, 1], [2], [3, 4, 5], [6]])
+    loader = DataLoader(Ten(), 2, sampler=lambda: next(epochs))
+    assert (len(loader), labels(loader)) == (1, [[0, 1]])
+    assert (len(loader), labels(loader)) == (1, [[2]])
+    assert (len(loader), labels(loader)) == (2, [[3, 4], [5]])
+
+
+def test_places_in_batches_of_a_sampler_are_counted_on():
+    places = []
+
+    class Watched(Ten):
+        def batch(self, rows):
+            places.append(dezero.random_items.places(len(rows)).tolist())
+            return super().batch(rows)
+
+    list(DataLoader(Watched(), 2, sampler=[[1, 1, 1], [2], [3, 3]]))
+    in_batches, places = places, []
+    list(DataLoader(Watched(), 4, sampler=[1, 1, 1, 2, 3, 3]))
+    assert sum(in_batches, []) == sum(places, [])  # noqa: RUF017
+    assert len(set(sum(places, []))) == 6  # noqa: RUF017
+
+
+@pytest.mark.parametrize(
+    ("sampler", "kind", "said"),
+    [
+        ([0, 10], IndexError, "DataLoader: the sampler gave index 10, the dataset has 10 items"),
+        ([[0], [-1]], IndexError, "the sampler gave index -1"),
+        ([0.5], TypeError, "a sampler gives indexes, or batches of them, got"),
+        ([], TypeError, "a sampler gives indexes"),
+        ([[0], []], TypeError, "a sampler gives indexes"),
+        (5, TypeError, "sampler must be an iterable, or a function that returns one, got 5"),
+        (iter([1, 2]), TypeError, "the sampler is used up after an epoch; give a list, or a function"),
+        ((i for i in range(3)), TypeError, "the sampler is used up after an epoch"),
+    ],
+)
+def test_samplers_are_checked(sampler, kind, said):
+    with pytest.raises(kind, match=said):
+        DataLoader(Ten(), 2, sampler=sampler)
+
+
+def test_weights_say_how_often_items_are_drawn():
+    sampler = WeightedSampler([1, 0, 3, 0], count=20000)
+    drawn = list(sampler)
+    assert (len(sampler), len(drawn), set(drawn)) == (20000, 20000, {0, 2})
+    assert abs(drawn.count(2) / 20000 - 0.75) < 0.02
+    assert list(sampler) != drawn
+    np.random.seed(1)
+    assert list(WeightedSampler([1, 1, 2])) == [np.searchsorted([0.25, 0.5, 1], v, "right") for v in drawn_numbers()]
+    assert len(WeightedSampler(np.full(7, 1e-300))) == 7
+    loader = DataLoader(Ten(), 4, sampler=WeightedSampler(np.arange(10)), seed=1)
+    assert order(loader) != order(loader)
+    again = DataLoader(Ten(), 4, sampler=WeightedSampler(np.arange(10)), seed=1)
+    assert order(again) == order(DataLoader(Ten(), 4, sampler=WeightedSampler(np.arange(10)), seed=1))
+
+
+def drawn_numbers():
+    return np.random.RandomState(1).rand(3)
+
+
+@pytest.mark.parametrize("weights", [[], [0, 0], [1, -1], [[1]], [np.inf], [np.nan, 1]])
+def test_weights_are_checked(weights):
+    with pytest.raises(ValueError, match="WeightedSampler: expected weights from 0 on, some above it, got"):
+        WeightedSampler(weights)
+    with pytest.raises(ValueError, match="WeightedSampler: count must be at least 1, got 0"):
+        WeightedSampler([1], count=0)
+
+
+def test_collate_makes_the_batch():
+    def lengths(items):
+        return np.array([len(text) for text, _ in items]), [text for text, _ in items], None
+
+    texts = [("a", 0), ("bcd", 1), ("ef", 2)]
+    (first, second) = DataLoader(texts, 2, shuffle=False, collate=lengths)
+    assert (first[0].tolist(), first[1:]) == ([1, 3], (["a", "bcd"], None))
+    assert second[0].tolist() == [2]
+    assert labels(DataLoader(Ten(), 5, shuffle=False, collate=lambda items: (0, np.array([t for _, t in items])))) == [
+        [0, 1, 2, 3, 4],
+        [5, 6, 7, 8, 9],
+    ]
+    with pytest.raises(TypeError, match=r"DataLoader: collate must return a tuple such as \(x, t\), got list"):
+        next(DataLoader(texts, 2, collate=list))
+
+
+def test_stop_iteration_in_the_dataset_does_not_end_the_loop_in_silence():
+    class Ends(Ten):
+        def __getitem__(self, index):
+            return next(iter([]))
+
+    with pytest.raises(RuntimeError, match="DataLoader: the dataset raised StopIteration, which would end the loop"):
+        list(DataLoader(Ends(), 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"num_workers": -1}, ValueError, "DataLoader: num_workers must be at least 0, got -1"),
+        ({"num_workers": 1.5}, TypeError, r"DataLoader: num_workers must be an int, got 1\.5"),
+        ({"prefetch": 0}, ValueError, "DataLoader: prefetch must be at least 1, got 0"),
+        ({"seed": "1"}, TypeError, "DataLoader: seed must be an int or None, got '1'"),
+        (
+            {"worker_type": "magic"},
+            ValueError,
+            "DataLoader: worker_type must be one of thread, .* got 'magic'",
+        ),
+    ],
+)
+def test_options_are_checked(options, kind, said):
+    with pytest.raises(kind, match=said):
+        DataLoader(Ten(), 2, **options)
