@@ -366,6 +366,9 @@ SIGNATURES = {
         SinCurve(train=True, transform=None, target_transform=None)
         MNIST(train=True, transform=..., target_transform=None)
         MiniMNIST(train=True, transform=..., target_transform=None) MNIST.show(self, row=10, col=10) MNIST.labels()
+        CIFAR10(train=True, transform=..., target_transform=None) CIFAR10.show(self, row=10, col=10) CIFAR10.labels()
+        CIFAR100(train=True, transform=..., target_transform=None, label_type='fine') CIFAR100.labels(label_type='fine')
+        Shakespear(train=True, transform=None, target_transform=None) ImageNet.labels()
     """,
     "dataloaders": """
         DataLoader(dataset, batch_size, shuffle=True, gpu=False) SeqDataLoader(dataset, batch_size, gpu=False)
