@@ -197,10 +197,10 @@ def test_cupys_own_kernels_go_along_memory(simulated, monkeypatch):
 
     for name in ("add", "astype", "tanh"):
         watch(reference, name)
-    watch(simulated.cupy.ndarray, "__iadd__")  # the bias
+    watch(simulated.cupy.ndarray, "__iadd__")  # a bias that is in no plan
     x = test_cudnn.channels_last(simulated.cupy, simulated.to(np.ones((2, 3, 4, 5), np.float32)))
-    W, b = (simulated.to(np.ones(shape, np.float32)) for shape in [(2, 3, 1, 1), (2,)])
-    for y in (F.add(x, x), astype(x, np.float16), F.tanh(x), F.conv2d(x, W, b)):
+    W, b = (simulated.to(np.ones(shape, np.float32)) for shape in [(3, 2, 1, 1), (2,)])
+    for y in (F.add(x, x), astype(x, np.float16), F.tanh(x), F.deconv2d(x, W, b)):
         assert test_cudnn.lie_last(y.data)
     assert seen == [("add", True), ("astype", True), ("tanh", True), ("__iadd__", True)]
 

@@ -613,7 +613,7 @@ def test_an_update_keeps_the_digits_of_one_minus_beta(gpu):
 
 def test_the_kernels_are_those_of_the_reference(gpu):
     backend = kernels.for_array(gpu.to(np.zeros(1)))
-    assert set(REFERENCE) <= set(backend.__all__)
+    assert all(hasattr(backend, name) for name in REFERENCE)
     assert all(getattr(backend, name).__module__.startswith("dezero.kernels.gpu") for name in ROOMS)
 
 

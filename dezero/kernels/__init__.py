@@ -31,6 +31,7 @@ import importlib.util
 import os
 import sys
 import threading
+import types
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -138,7 +139,12 @@ def provided(name: str) -> list[str]:
     """List the kernels that the backend `name` has a way of its own for; others it takes from the one before it."""
     module = _load(name, "provided")
     package = module.__name__
-    return sorted(f for f in blocked.__all__ if getattr(module, f).__module__.startswith(package))
+    kernels = [name for name, f in vars(reference).items() if _is_kernel(name, f)]
+    return sorted(name for name in kernels if getattr(module, name).__module__.startswith(package))
+
+
+def _is_kernel(name: str, f: Any) -> bool:
+    return isinstance(f, types.FunctionType) and f.__module__ == reference.__name__ and not name.startswith("_")
 
 
 def release_memory() -> None:
