@@ -35,6 +35,8 @@ class Linear(Layer):
     ((5, 10), (3, 10))
     """
 
+    init_W: Any = "lecun_normal"  # noqa: N815 - pickles of layers that could not choose have none
+
     def __init__(
         self,
         out_size: int,
@@ -81,6 +83,10 @@ def make_bias(layer: str, init: Any, size: int, dtype: Any) -> Parameter:
 
 class _Convolution(Layer):
     """What the convolutions have in common: their arguments, and weights made at the first call."""
+
+    # Pickles of layers that could not choose have none.
+    dilation, groups = 1, 1
+    init_W: Any = "lecun_normal"  # noqa: N815
 
     def __init__(
         self,

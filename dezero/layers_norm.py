@@ -30,6 +30,8 @@ class BatchNorm(Layer):
     variable([0.2])
     """
 
+    decay, eps = 0.9, 2e-5  # pickles of layers that could not choose have none
+
     def __init__(self, decay: float = 0.9, eps: float = 2e-5) -> None:
         super().__init__()
         self.decay = check_number("BatchNorm", "decay", decay, 0, 1)

@@ -631,6 +631,23 @@ def test_a_copy_before_the_first_call_makes_its_own_weights(clone):
     assert (layer.W.data, twin.W.shape) == (None, (2, 3))
 
 
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [(L.Linear(3), (2, 4)), (L.Conv2d(3, 2), (2, 4, 5, 5)), (L.Deconv2d(3, 2), (2, 4, 5, 5)), (L.BatchNorm(), (2, 4))],
+    ids=["Linear", "Conv2d", "Deconv2d", "BatchNorm"],
+)
+def test_a_pickle_from_before_a_layer_could_choose_is_what_it_was(layer, x):
+    state = vars(pickle.loads(pickle.dumps(layer)))
+    twin = type(layer).__new__(type(layer))
+    new = ("init_W", "nobias", "dilation", "groups", "decay", "eps")
+    vars(twin).update({name: value for name, value in state.items() if name not in new})
+    np.random.seed(0)
+    wanted = layer(randn(*x)).data
+    np.random.seed(0)
+    np.testing.assert_array_equal(twin(randn(*x)).data, wanted)
+    assert repr(twin).startswith(type(layer).__name__)
+
+
 def test_a_pickle_does_not_grow_with_the_graph():
     layer = L.RNN(3)
     layer(randn(2, 4))
