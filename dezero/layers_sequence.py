@@ -138,7 +138,13 @@ class _SequenceLayer(Layer):
         if padding is not None:
             x = padding.clear(x)  # whatever stands there, infinity times 0 is no number
         self.in_size = x.shape[2]
-        lasts: list[tuple[Variable, ...]] = []
+        y, lasts = self._climb(x, states, padding)
+        parts = [F.stack(part) for part in zip(*lasts, strict=True)]
+        return F.swapaxes(y, 0, 1) if self.batch_first else y, parts[0] if len(parts) == 1 else tuple(parts)
+
+    def _climb(self, x: Variable, states: Iterator[Any], padding: _Padding | None) -> tuple[Variable, list[Any]]:
+        """Go from layer to layer: return what the last gives out, and all last states."""
+        lasts = []
         for i in range(self.num_layers):
             if i and self.dropout:
                 x = F.dropout(x, self.dropout)
@@ -148,16 +154,14 @@ class _SequenceLayer(Layer):
                 ys.append(y)
                 lasts.append(last)
             x = ys[0] if len(ys) == 1 else F.concat(ys, axis=2)
-        y = F.swapaxes(x, 0, 1) if self.batch_first else x
-        parts = [F.stack(part) for part in zip(*lasts, strict=True)]
-        return y, parts[0] if len(parts) == 1 else tuple(parts)
+        return x, lasts
 
     def _check_x(self, x: Any) -> Variable:
         name, axes = type(self).__name__, "(N, T, in)" if self.batch_first else "(T, N, in)"
         x = as_operand(name, x)
         if x.ndim != 3 or 0 in x.shape:
             hint = f"; add the batch axis: x[{'None' if self.batch_first else ':, None'}]" if x.ndim == 2 else ""
-            raise ValueError(f"{name}: expected x {axes}, nothing of it 0, got {x.shape}{hint}")
+            raise ValueError(f"{name}: expected x {axes}, no axis of 0, got {x.shape}{hint}")
         if self.in_size not in (None, x.shape[2]):
             raise ValueError(f"{name}: expected x {axes} with {self.in_size} features, got {x.shape}")
         return x
@@ -173,7 +177,7 @@ class _SequenceLayer(Layer):
             )
         if lengths.min() < 1 or lengths.max() > T:
             raise ValueError(f"{name}: lengths must lie in 1..{T}, got {lengths.min()}..{lengths.max()}")
-        return lengths
+        return lengths.astype(np.int64)  # of unsigned ones, what is taken off would wrap around
 
     def _first_states(self, state: Any, x: Variable) -> Iterator[tuple[Any, ...]]:
         """Return the states to begin with, a tuple (N, H) each for every layer and direction."""

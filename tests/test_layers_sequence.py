@@ -362,6 +362,14 @@ def test_each_sequence_of_a_padded_batch_is_as_it_is_alone(kind, options):
             close(found.data[:, n : n + 1], part.data, 1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
+def test_lengths_are_ints_of_any_kind(dtype):
+    layer, x = make("GRU", 5, bidirectional=True), randn(6, 3, 4)
+    np.testing.assert_array_equal(
+        layer(x, lengths=np.array([3, 6, 1], dtype))[0].data, layer(x, lengths=[3, 6, 1])[0].data
+    )
+
+
 @kinds
 def test_the_walk_from_the_end_is_that_of_the_sequence_turned_around(kind):
     layer, x = make(kind, 5, in_size=4, bidirectional=True), randn(6, 3, 4)
@@ -620,10 +628,10 @@ BAD_SIZES = {
     "dtype": (lambda new: new(5, dtype=int), "dtype must be floating"),
     "init_x": (lambda new: new(5, init_x="no"), "there is no initialiser 'no' for init_x"),
     "init_b": (lambda new: new(5, init_b="orthogonal"), "init_b: orthogonal: expected a shape of two axes"),
-    "x of two axes": (lambda new: new(5)(X[0]), r"expected x \(T, N, in\), nothing .* got \(3, 4\); .* x\[:, None\]"),
+    "x of two axes": (lambda new: new(5)(X[0]), r"expected x \(T, N, in\), no .* got \(3, 4\); .* x\[:, None\]"),
     "x of two axes, batch first": (lambda new: new(5, batch_first=True)(X[0]),
-                                   r"expected x \(N, T, in\), nothing of it 0, got \(3, 4\); .* x\[None\]"),
-    "no steps": (lambda new: new(5)(X[:0]), r"expected x .*, nothing of it 0, got \(0, 3, 4\)"),
+                                   r"expected x \(N, T, in\), no axis of 0, got \(3, 4\); .* x\[None\]"),
+    "no steps": (lambda new: new(5)(X[:0]), r"expected x .*, no axis of 0, got \(0, 3, 4\)"),
     "features": (lambda new: new(5, in_size=3)(X), r"expected x \(T, N, in\) with 3 features, got \(7, 3, 4\)"),
     "state": (lambda new: new(5)(X, state_of(new, (1, 2, 5))),
               r"expected a state h of shape \(1, 3, 5\), that is .*, got \(1, 2, 5\); state=None begins anew"),
