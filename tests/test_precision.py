@@ -97,7 +97,8 @@ def test_every_function_wants_one_of_three():
 
 def test_products_and_convolutions_are_computed_in_half():
     assert names("half") == {
-        *("Linear", "MatMul", "Einsum", "Conv2d", "Conv2dReLU", "Deconv2d", "Conv2DGradW", "LSTMStep", "GRUStep")
+        *("Linear", "MatMul", "Einsum", "Conv2d", "Conv2dReLU", "Deconv2d", "Conv2DGradW", "LSTMStep", "GRUStep"),
+        *("Sequence", "RNNSequence", "LSTMSequence", "GRUSequence"),
     }
 
 
