@@ -6,7 +6,7 @@ from typing import Any
 
 from dezero import functions as F
 from dezero.core import Variable, as_operand
-from dezero.functions_recurrent import LSTMOutput, LSTMStep
+from dezero.functions_recurrent import GRUStep, LSTMOutput, LSTMStep
 from dezero.layers_base import Layer
 from dezero.layers_linear import Linear
 
@@ -110,23 +110,8 @@ class LSTM(Layer):
         return self.h
 
     def _plain_weights(self, x: Variable) -> list[Any] | None:
-        """All Wx, b and Wh where a step can be one node: everything fits, and the layers are as they were made."""
-        if self.h is None or self.c is None or x.ndim != 2 or self.h.ndim != 2:
-            return None
         x2y, h2y = (self.x2f, self.x2i, self.x2o, self.x2u), (self.h2f, self.h2i, self.h2o, self.h2u)
-        (N, D), H = x.shape, self.h.shape[1]
-        weights: list[Any] = []
-        for name, layers, shape in ("W", x2y, (D, H)), ("b", x2y, (H,)), ("W", h2y, (H, H)):
-            for layer in layers:
-                if type(layer) is not Linear or (layer.b is None) is (layers is x2y):
-                    return None
-                weights.append(getattr(layer, name))
-                if weights[-1].data is None or weights[-1].data.shape != shape:
-                    return None
-        if self.h.shape != (N, H) or self.c.shape != (N, H):
-            return None
-        arrays = x.data, self.h.data, self.c.data, *(param.data for param in weights)
-        return weights if all(array.dtype.kind == "f" for array in arrays) else None
+        return _plain_weights(x, x2y, h2y, (self.h, self.c))
 
 
 class GRU(Layer):
@@ -169,6 +154,9 @@ class GRU(Layer):
 
     def forward(self, x: Any) -> Variable:
         x = as_operand("GRU", x)
+        if (weights := self._plain_weights(x)) is not None:
+            self.h = GRUStep()(x, self.h, *weights)
+            return self.h
         r = F.sigmoid(_add_state("GRU", self.x2r(x), self.h2r, self.h))
         z = F.sigmoid(_add_state("GRU", self.x2z(x), self.h2z, self.h))
         if self.h is None:
@@ -178,6 +166,34 @@ class GRU(Layer):
             n = F.tanh(self.x2n(x) + r * self.h2n(self.h))
             self.h = n + z * (self.h - n)
         return self.h
+
+    def _plain_weights(self, x: Variable) -> list[Any] | None:
+        x2y, h2y = (self.x2r, self.x2z, self.x2n), (self.h2r, self.h2z, self.h2n)
+        return _plain_weights(x, x2y, h2y, (self.h,), with_bias=(self.h2n,))
+
+
+def _plain_weights(x: Variable, x2y: Any, h2y: Any, state: Any, with_bias: Any = ()) -> list[Any] | None:
+    """All Wx, b and Wh, and the biases of the h2 parts `with_bias`, where a step can be one node.
+
+    That is so where everything fits, and the layers are as they were made.
+    """
+    h = state[0]
+    if None in state or x.ndim != 2 or h.ndim != 2:
+        return None
+    (N, D), H = x.shape, h.shape[1]
+    params: list[Any] = []
+    kinds = ("W", x2y, (D, H)), ("b", x2y, (H,)), ("W", h2y, (H, H)), ("b", with_bias, (H,))
+    for name, layers, shape in kinds:
+        for layer in layers:
+            if type(layer) is not Linear or (layer.b is None) is (layer in (*x2y, *with_bias)):
+                return None
+            params.append(getattr(layer, name))
+            if params[-1].data is None or params[-1].data.shape != shape:
+                return None
+    if any(part.shape != (N, H) for part in state):
+        return None
+    arrays = x.data, *(part.data for part in (*state, *params))
+    return params if all(array.dtype.kind == "f" for array in arrays) else None
 
 
 def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Variable:

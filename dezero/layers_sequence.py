@@ -10,6 +10,7 @@ import numpy as np
 from dezero import cuda, initializers
 from dezero import functions as F
 from dezero.core import Parameter, Variable, as_operand, check_number
+from dezero.functions_recurrent import LSTMOutput
 from dezero.functions_sequence import GRUSequence, LSTMSequence, RNNSequence
 from dezero.initializers import check_initializer
 from dezero.layers_base import Layer, check_beside, check_dtype, check_flag, check_size
@@ -71,7 +72,7 @@ class _LSTMCell(_Cell):
 
     def walk(self, sums: Variable, *state: Any) -> tuple[Variable, ...]:
         c, o = LSTMSequence()(sums, self.Wh, *state)
-        return o * F.tanh(c), c
+        return LSTMOutput()(c, o), c
 
 
 class _GRUCell(_Cell):

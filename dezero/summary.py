@@ -14,7 +14,7 @@ from dezero import cuda, random
 from dezero.core import MatMul, Parameter, Variable, is_int, mode, no_grad, test_mode
 from dezero.functions_conv import Conv2d, Conv2DGradW, Deconv2d
 from dezero.functions_product import Einsum, Linear
-from dezero.functions_recurrent import LSTMStep
+from dezero.functions_recurrent import GRUStep, LSTMStep
 from dezero.functions_sequence import Sequence as RecurrentSequence
 
 __all__ = ["Summary", "describe", "summarise"]
@@ -183,6 +183,7 @@ COUNTS: dict[type, Callable[[Any, list[Any], list[Any]], int]] = {
     Conv2DGradW: lambda node, xs, ys: _size(xs[1]) * _size(ys[0][1:]),
     Einsum: _of_einsum,  # every letter's size
     LSTMStep: lambda node, xs, ys: 4 * _size(ys[0]) * (xs[0][1] + xs[1][1]),  # 4 * N * H * (in + H)
+    GRUStep: lambda node, xs, ys: 3 * _size(ys[0]) * (xs[0][1] + xs[1][1]),
     RecurrentSequence: lambda node, xs, ys: _size(xs[0]) * xs[1][0],  # T * N * gates * H * H, beside Linear's of x
 }
 

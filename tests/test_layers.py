@@ -245,7 +245,7 @@ def test_relu_behind_a_convolution_is_computed_with_it_and_others_are_called():
         y = L.Conv2d(3, 3, activation=activation)(x)
         kinds.append(type(y.creator).__name__)
     assert kinds == ["Conv2d", "Conv2dReLU", "Sigmoid"]
-    assert L.Conv2d(3, 3, 1, 0, True, np.float64, 2, F.relu)(x.astype(np.float64)).dtype == np.float64
+    assert L.Conv2d(3, 3, 1, 0, True, np.float64, 2, activation=F.relu)(x.astype(np.float64)).dtype == np.float64
 
 
 def test_an_activation_that_is_a_layer_is_part_of_its_convolution():
