@@ -162,9 +162,11 @@ class ProcessCrew(Crew):
         self.dismiss()
         for worker in self.everyone:
             worker.hurry()
-        self._join(threads)  # they end when their processes do
         for worker in self.everyone:
             worker.end()
+        self._join(threads)  # they end when their processes do, and use the pipes until then
+        for worker in self.everyone:
+            worker.pipe.close()
 
 
 class _Worker:
@@ -222,7 +224,6 @@ class _Worker:
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
-        self.pipe.close()
 
 
 _HINT = (

@@ -375,6 +375,7 @@ def test_a_process_that_is_killed_while_it_sends_is_an_error(monkeypatch):
     with pytest.raises(RuntimeError, match="exit code -9"):
         worker.do(0)
     worker.end()
+    worker.pipe.close()
 
 
 def large(task):
@@ -538,8 +539,8 @@ def test_a_lost_thread_is_replaced(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_program_has_workers_of_its_own():
-    loader = DataLoader(Items(40), 5, shuffle=False, num_workers=2)
-    next(loader)
+    loader = DataLoader(Items(40, what=lambda: time.sleep(0.5)), 5, shuffle=False, num_workers=2)
+    next(loader)  # and the next one is being loaded
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
