@@ -186,7 +186,8 @@ class DataLoader:
         try:
             batch = crew.wait(self._tickets[0])
         except BaseException:
-            if self._tickets[0].error is not None:  # else it was Ctrl-C
+            if self._tickets[0].done.is_set():  # else it was Ctrl-C
+                self._tickets.clear()
                 self.close()  # whoever asks again gets the batch loaded again
             raise
         self._tickets.popleft()
@@ -345,8 +346,8 @@ class WeightedSampler:
             raise ValueError(f"WeightedSampler: expected weights from 0 on, some above it, got {weights!r:.60}")
         self.count = len(array) if count is None else count
         _check_count("WeightedSampler", "count", self.count, least=1)
-        self.ends = np.cumsum(array) / array.sum()
-        self.ends /= self.ends[-1]  # exactly 1, which no draw reaches
+        ends = np.cumsum(array)
+        self.ends = ends / ends[-1]  # the last is exactly 1, which no draw reaches
 
     def __len__(self) -> int:
         return self.count

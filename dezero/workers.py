@@ -72,9 +72,13 @@ class Crew:
         while not ticket.done.wait(_LOOK):
             with self.lock:
                 self._call()  # Ctrl-C can strike between a task and the thread that was to do it
-        if ticket.error is not None:
-            raise ticket.error
-        return ticket.result
+        error, ticket.error = ticket.error, None
+        if error is None:
+            return ticket.result
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame: a circle would keep both alive
 
     def _call(self) -> None:
         self.threads = [thread for thread in self.threads if thread.is_alive()]
@@ -196,16 +200,20 @@ class _Worker:
 
         try:
             self.pipe.send(task)
-            if self.pipe not in wait([self.pipe, self.process.sentinel]):
-                raise EOFError
-            result, error, told = self.pipe.recv()
+            answer = self.pipe.recv() if self.pipe in wait([self.pipe, self.process.sentinel]) else None
         except (EOFError, OSError):
+            answer = None
+        if answer is None:
             self.process.join(_PATIENCE)
             code = self.process.exitcode
-            raise RuntimeError(f"DataLoader: a worker process ended with exit code {code}. {_HINT}") from None
-        if error is not None:
+            raise RuntimeError(f"DataLoader: a worker process ended with exit code {code}. {_HINT}")
+        result, error, told = answer
+        if error is None:
+            return result
+        try:
             raise error from _InWorker(told)
-        return result
+        finally:
+            del error, answer  # as in Crew.wait
 
     def dismiss(self) -> None:
         """Let the process end: it has nothing to do."""

@@ -423,6 +423,13 @@ def test_weights_say_how_often_items_are_drawn():
     assert order(again) == order(DataLoader(Ten(), 4, sampler=WeightedSampler(np.arange(10)), seed=1))
 
 
+def test_a_weight_of_nothing_is_never_drawn():
+    with dezero.random.drawing_from(types.SimpleNamespace(rand=np.zeros)):
+        assert list(WeightedSampler([0, 0, 2, 1])) == [2] * 4
+    with dezero.random.drawing_from(types.SimpleNamespace(rand=lambda n: np.full(n, np.nextafter(1, 0)))):
+        assert list(WeightedSampler([*[0.1] * 1000, 0, 0], count=2)) == [999] * 2
+
+
 def drawn_numbers():
     return np.random.RandomState(1).rand(3)
 

@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,9 @@ def test_with_a_seed_batches_are_the_same_with_any_threads(dataset):
     assert any((x != y).any() for (_, x), (_, y) in zip(first, second, strict=True))
     others = epochs(dataset, seed=4)
     assert any((x != y).any() for (_, x), (_, y) in zip(expected, others, strict=True))
+    in_order = epochs(dataset, seed=3, shuffle=False)
+    first, second = in_order[: len(in_order) // 2], in_order[len(in_order) // 2 :]
+    assert any((x != y).any() for (x, _), (y, _) in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("worker_type", PROCESSES)
@@ -166,8 +170,9 @@ def test_without_a_seed_batches_follow_from_the_one_source():
     assert_same(drawn(num_workers=3), expected)
     assert_same(drawn(num_workers=2, worker_type="process"), expected)
     dezero.random.seed(2)
-    others = epochs(Plain(), num_workers=1)
-    assert any((x != y).any() for (_, x), (_, y) in zip(expected, others, strict=True))
+    first, second, other = (epochs(Plain(), count=1, num_workers=1, shuffle=False) for _ in range(3))
+    for batches, others in ((first, second), (second, other)):
+        assert any((x != y).any() for (x, _), (y, _) in zip(batches, others, strict=True))
 
 
 def test_a_transforms_own_seed_does_the_same_with_and_without_workers():
@@ -265,7 +270,7 @@ def test_workers_and_the_gpu(gpu):
 
 def test_on_the_gpu_nobody_waits_for_a_batch_that_is_not_asked_for(gpu):
     go_on = threading.Event()
-    loader = DataLoader(Items(what=lambda: go_on.wait(20)), 2, shuffle=False, gpu=True, num_workers=1)
+    loader = DataLoader(Items(what=lambda: go_on.wait(100)), 2, shuffle=False, gpu=True, num_workers=1)
     assert [gpu.back(next(loader)[1]).tolist() for _ in range(2)] == [[0, 1], [2, 3]]
     go_on.set()
     assert gpu.back(next(loader)[1]).tolist() == [4, 5]
@@ -380,6 +385,29 @@ def test_a_process_that_is_killed_while_it_sends_is_an_error(monkeypatch):
 
 def large(task):
     return np.zeros(1 << 23)
+
+
+class Mine(Exception):  # noqa: N818
+    """One that a weak reference can point to."""
+
+
+def raise_mine():
+    raise Mine
+
+
+@pytest.mark.parametrize("options", KINDS[1:], ids=["threads", "processes"])
+def test_an_error_that_was_seen_keeps_nothing_alive(options):
+    loader = DataLoader(Items(what=raise_mine), 6, shuffle=False, **options)
+    gc.disable()
+    try:
+        try:
+            next(loader)
+        except Mine as error:
+            seen = weakref.ref(error)
+        assert left() == []
+        assert seen() is None  # no circle of the error and its traceback
+    finally:
+        gc.enable()
 
 
 def test_what_cannot_be_pickled_is_named_before_a_process_is_left():
