@@ -7,8 +7,8 @@ dezero/core_simple.py. `from dezero.core_simple import Variable` runs that file 
 `import dezero` Python runs the file dezero/__init__.py, which offers the names that programs need most. Those come
 from dezero/core.py, a larger core that step 32 leads to. Until then the small one is asked for by its name.
 
-Python looks for packages in the folders listed in sys.path. The folder of this step is among them, the folder above
-it, where dezero is, may not be. The file steps/road.py puts it there, so that every step runs from any folder.
+Python looks for packages in the folders listed in sys.path. The folder of this step is among them. The folder above
+it, which holds dezero, may not be. The file steps/road.py puts it there, so that every step runs from any folder.
 
 From here on programs are short, and say what they want and not how it is done.
 

@@ -2,16 +2,15 @@
 
 Question: Is the core right when a formula is long?
 
-Three functions with which programs that look for minima are tested. Each has two inputs, and a place where it is
-lowest:
+These three functions are used to test programs that look for the lowest place of a function:
 
     Sphere            x ** 2 + y ** 2                                a round bowl
     Matyas            0.26 * (x ** 2 + y ** 2) - 0.48 * x * y        a long flat valley
     Goldstein-Price   a product of two long polynomials              several valleys, one of them the deepest
 
-Their derivatives can be found on paper, the last one in an hour and with mistakes. Here they take one line each, the
-formula. The gradient points to where the function rises fastest, so the opposite direction leads downhill, though not
-always straight to the lowest place.
+Each has two inputs. Their derivatives can be found on paper, the last one in an hour and with mistakes. Here the
+formula is enough. The gradient points to where the function rises fastest, so the opposite direction leads downhill,
+though not always straight to the lowest place.
 
 New: Sphere, Matyas and Goldstein-Price
 Look at: the gradients at (1, 1), each beside its estimate, and the arrows in the picture, which point downhill.

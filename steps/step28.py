@@ -2,12 +2,12 @@
 
 Question: What are gradients good for?
 
-For finding where a function is lowest. The gradient says in which direction it rises fastest, so a small step the
+For finding where a function is lowest. The gradient says in which direction it rises fastest, so a small move the
 other way goes down. Repeated many times, this is gradient descent:
 
     x <- x - lr * gradient
 
-The small number lr is the learning rate. Too small, and it takes forever. Too large, and a step ends on the other
+The small number lr is the learning rate. Too small, and it takes forever. Too large, and a move ends on the other
 side of the valley, higher than before. Rosenbrock's function makes it hard on purpose:
 
     y = 100 * (x1 - x0 ** 2) ** 2 + (x0 - 1) ** 2

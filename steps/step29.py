@@ -79,4 +79,5 @@ def draw(figure):
 show("step29_newton", draw)
 
 # Exercise: begin at x = 0.5. Where does Newton's method go, and why?
-# Hint: what is the sign of the second derivative at 0.5, and what kind of place does a parabola like that lead to?
+# Hint: print a few iterations. A parabola that opens downward has a highest place, and the slope of f is 0 at x = 0,
+# too.

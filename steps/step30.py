@@ -3,7 +3,7 @@
 Question: The core finds dy/dx. Why can it not find the derivative of dy/dx in the same way?
 
 The core finds the derivative of whatever was calculated with Variables, because such a calculation leaves a graph. In
-these 22 steps three places work together:
+the core of step 22 three places work together:
 
     Function.__call__    calculates forward on arrays, wraps the result, and records: creator, inputs, outputs
     Variable.backward    walks back along what was recorded, and calls each Function's backward

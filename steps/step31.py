@@ -15,7 +15,7 @@ No second theory is needed. The derivative of a derivative is the same walk, alo
 can be written with Variables too, there is a third derivative, and so on. It is enough that each Function's backward
 is made of Functions, and that these can be derived in their turn: sin needs cos, and cos needs sin.
 
-Here a person does by hand, with the small core, what `backward` of sin will do in step 32.
+Here a person does by hand, with the small core, what the core of step 32 does by itself.
 
 New: Sin and Cos, each with the other as its derivative
 Look at: the second and third derivative of sine, and the picture, in which y and gx grow from the same x.

@@ -2,13 +2,13 @@
 
 Question: How many lines of the core have to change so that gradients can be derived again?
 
-A few. Variable.backward begins with a Variable where it began with an array, so what travels on the way back are
-Variables. And each backward takes Variables as they are, with no `.data`: gy * x1 in place of gy * x1.data. The
-operators of step 22 do the rest, since they call Functions, and Functions record. The sum of gradients at a Variable
-used twice is recorded for the same reason.
+Five change, and one is new. Variable.backward begins with a Variable where it began with an array, so what travels on
+the way back are Variables. And each backward takes Variables as they are, with no `.data`: gy * x1 in place of gy *
+x1.data. The operators of step 22 do the rest, since they call Functions, and Functions record. The sum of gradients
+at a Variable used twice is recorded for the same reason.
 
-Recording costs time and memory, and most programs want the first derivative alone. So the way back runs with
-recording switched off, by the mode of step 18, unless backward(create_graph=True) asks for it.
+Recording costs time and memory, and most programs want the first derivative alone. So the new line, the mode of step
+18, stands around the walk and switches recording off, unless backward(create_graph=True) asks for it.
 
 Below stands the core of step 22 with these changes, to be compared line by line: diff steps/step22.py steps/step32.py
 

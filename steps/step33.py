@@ -5,10 +5,9 @@ Question: Can Newton's method do without a second derivative found on paper?
 Now it can. The first backward pass records its own graph, and the gradient it leaves in x.grad is the beginning of a
 second pass. Between the two stands x.cleargrad(), or the second derivative would be added to the first.
 
-From here on the steps use the full core, dezero/core.py. It is the core of step 32, line for line the same idea, with
-what daily use asked for: numbers take on the type of the arrays beside them, arrays may have different shapes (step
-40), leaves can refuse a gradient (requires_grad), a gradient is checked when it comes back, and errors say what to
-do.
+From here on the steps use the full core, dezero/core.py. In idea it is the core of step 32. Daily use added to it:
+numbers take on the type of the arrays beside them, arrays may have different shapes (step 40), leaves can refuse a
+gradient (requires_grad), a gradient is checked when it comes back, and errors say what to do.
 
 New: dezero.Variable, backward(create_graph=True)
 Look at: the iterations of step 29, number by number, with nothing found on paper.

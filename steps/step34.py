@@ -9,7 +9,7 @@ A Variable holds an array, and each operation works on every number in it. So 20
 The result is an array too, and its backward pass begins with ones: each place gets its own derivative, since the
 places have nothing to do with each other.
 
-Each derivative of sine is the last one moved to the left by a quarter of its length, and after four the sine is back.
+Each derivative of sine is the last one moved to the left by a quarter of a wave, and after four the sine is back.
 
 New: dezero.functions as F, F.sin
 Look at: the largest difference to the formula for every order, and four curves, one behind the other.

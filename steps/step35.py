@@ -48,5 +48,5 @@ for order, y in enumerate(found, 1):
 for order in (1, 2, 3):
     show(f"step35_tanh_order_{order}", dezero.graph(found[order - 1], verbose=False))
 
-# Exercise: do the same for x ** 4. Why does its graph stop growing?
-# Hint: what is the fourth derivative of x ** 4, and what is left to calculate?
+# Exercise: do the same for F.exp. Why does its graph grow by one Function only with every order?
+# Hint: the derivative of exp x is exp x, and that has been calculated already.

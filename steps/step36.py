@@ -2,10 +2,13 @@
 
 Question: What else can be done with a gradient that has a graph?
 
-Anything that can be done with a number. It can be part of a formula, and the formula can be derived. Let y = x ** 3
-and z = (dy/dx) ** 2 + y. On paper dy/dx is 3 * x ** 2, so z is 9 * x ** 4 + x ** 3, and dz/dx is 36 * x ** 3 + 3 * x
-** 2. The program needs no paper: the first pass leaves dy/dx as a Variable, z is calculated with it, and the second
-pass goes back through both. This is called double backpropagation.
+Anything that can be done with a number. It can be part of a formula, and the formula can be derived. For example
+
+    y = x ** 3        z = (dy/dx) ** 2 + y
+
+On paper dy/dx is 3 * x ** 2. So z is 9 * x ** 4 + x ** 3, whose derivative can be found on paper, too. The program
+needs no paper: the first pass leaves dy/dx as a Variable, z is calculated with it, and the second pass goes back
+through both. This is called double backpropagation.
 
 It is useful wherever what is wanted is said in terms of slopes. Here a curve is wanted whose slope is everywhere
 equal to its height, and which begins at 1. The curve is a polynomial with coefficients c, not known yet. How badly it
@@ -55,7 +58,7 @@ gx = x.grad
 x.cleargrad()
 z = gx**2 + y
 z.backward()
-print(f"dz/dx = {x.grad.data}, on paper = {36 * 2.0**3 + 3 * 2.0**2}")
+print(f"dz/dx = {x.grad.data}, 36 * x ** 3 + 3 * x ** 2 = {36 * 2.0**3 + 3 * 2.0**2}")
 
 c = [Variable(np.array(0.0)) for _ in range(5)]
 places = Variable(np.linspace(0, 1, 6))
@@ -83,5 +86,5 @@ def draw(figure):
 
 show("step36_slope_is_height", draw)
 
-# Exercise: look for a curve whose slope is minus its height. Where does it end at 1?
-# Hint: one sign in `loss_of`. It should end at 1 / e, 0.3679.
+# Exercise: look for a curve whose slope is minus its height, with the learning rate 0.01. What is its height at 1?
+# Hint: one sign in `loss_of`. The curve is 1 / e to the power of x.

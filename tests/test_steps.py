@@ -308,7 +308,7 @@ STEPS = {
         pictures=tuple(f"step35_tanh_order_{order}.svg" for order in (1, 2, 3)),
     ),
     36: Step(
-        {"dz/dx": 300, "on paper": 300, "e": 2.7183},
+        {"dz/dx": 300, "36 * x ** 3 + 3 * x ** 2": 300, "e": 2.7183},
         says=(
             r"^iteration    0: loss = 10\.000000, height at 1 = 0\.0000$",
             r"^iteration 1000: loss = 0\.00003\d, height at 1 = 2\.717\d$",
@@ -719,3 +719,11 @@ def test_the_core_of_step_32_is_recognisably_the_full_one():
         assert hasattr(there, method), name
     mine, full = (inspect.signature(module.Variable.backward) for module in (step, core))
     assert [*mine.parameters] == [*full.parameters]
+
+
+def test_the_table_of_the_road_asks_what_the_steps_ask():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\d+)\]\(step(\d\d)\.py\) \| (.+?) \| .+ \| .+ \|$", text, re.MULTILINE)
+    asked = {n: re.search(r"^Question: (.+)$", path.read_text(encoding="utf-8"), re.M)[1] for n, path in FILES.items()}
+    assert [(int(number), int(file)) for number, file, _ in listed] == [(n, n) for n in FILES]
+    assert {int(number): question for number, _, question in listed} == asked
