@@ -369,6 +369,13 @@ def run(folder, number, *options, **more):
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=120, check=False)
 
 
+def test_the_environment_of_the_steps_has_no_network(tmp_path):
+    question = "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')"
+    command = [sys.executable, "-c", question]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert "a step asked for the network" in done.stderr
+
+
 @pytest.fixture(scope="session")
 def runs(request, tmp_path_factory):
     """The runs of all steps that tests were asked for, two at once; each with the folder of its pictures."""
