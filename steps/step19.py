@@ -3,7 +3,7 @@
 Question: What would a person want to ask a box without opening it?
 
 Whatever they would ask the array inside: its shape, the number of its axes and of its items, the type of its numbers.
-A property is a method that is called without brackets, so x.shape looks just like the array's own. `__len__` answers
+A property is a method that is called without brackets, so x.shape reads like the array's own. `__len__` answers
 len(x), and `__repr__` says what print shows: the word variable, and the array with its rows aligned. A name is for
 people too. It will stand beside the box in pictures of the graph.
 
