@@ -22,7 +22,7 @@ def blocks(text):
     return re.findall(r"```python\n(.+?)```", text, re.DOTALL)
 
 
-FIRST_GRADIENT, FIRST_CNN, GPU, CAPTURE, PRECISION, GRAPH, DERIVATIVES, ANOMALY, KERNELS = blocks(README)
+FIRST_GRADIENT, FIRST_CNN, LONGER, GPU, CAPTURE, PRECISION, GRAPH, DERIVATIVES, ANOMALY, KERNELS = blocks(README)
 
 
 def run(source, capsys):
@@ -91,6 +91,15 @@ def test_the_first_cnn_learns_most_digits_in_one_epoch(capsys):
     (line,) = run(FIRST_CNN, capsys)
     accuracy = float(re.fullmatch(r"variable\((.+)\)", line).group(1))
     assert 0.8 < accuracy < 1.0
+
+
+def test_the_longer_run_learns_and_shows_its_summary(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    *table, line = run(LONGER, capsys)
+    assert 0.9 < float(re.fullmatch(r"variable\((.+)\)", line).group(1)) < 1.0
+    shown = re.search(r"```\n(layer .+?)\n```", README, re.DOTALL)[1].splitlines()
+    assert [line for line in table if not line.startswith("dezero: compiling")][: len(shown)] == shown
+    assert {path.name for path in tmp_path.iterdir()} == {"weights.npz", "training.npz"}
 
 
 def test_the_two_commands_are_there_to_copy():
