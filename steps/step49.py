@@ -10,10 +10,10 @@ Dataset is a class for the usual case, samples and labels in two arrays. A subcl
 told whether training data or test data is wanted. Test data is never trained on. It answers the question that
 counts: what does the model say about samples that it has not seen?
 
-Data seldom comes in numbers that a network likes. Weights begin near 0 and take small steps, so samples should be
-around 0 too, and about 1 in size. A transform is a function that each sample goes through when it is taken out. The
-rings of this step are measured in metres, far from the place where the measuring began. Their transform subtracts the
-middle and divides by the size. dezero.transforms has such functions for images.
+Data seldom comes in numbers that a network likes. Weights begin near 0 and change little by little, so samples should
+be around 0 too, and about 1 in size. A transform is a function that each sample goes through when it is taken out.
+The rings of this step are measured in metres, far from the place where the measuring began. Their transform subtracts
+the middle and divides by the size. dezero.transforms has such functions for images.
 
 New: Dataset, transform, training data and test data, dezero.transforms
 Look at: the accuracy on the test data without a transform, about 0.7, and with one, 0.99. Nothing else differs.
