@@ -1068,3 +1068,38 @@ def test_it_trains_on_the_gpu(simulated, number, monkeypatch, tmp_path, capsys):
     exec(compile(text, str(FILES[number]), "exec"), {"__name__": "__main__", "__doc__": ""})
     assert simulated.cupy.ndarray in began_at
     assert " = " in capsys.readouterr().out
+
+
+def sections(text):
+    """Return the rows of each table by the numbers in its heading: {(1, 10): {1: (file, what is new), ...}, ...}."""
+    found = {}
+    for part in text.split("\n## ")[1:]:
+        heading, _, body = part.partition("\n")
+        rows = re.findall(r"^\| \[(\d+)\]\((\S+)\) \| .+? \| (.+) \| .+ \|$", body, re.MULTILINE)
+        numbers = re.match(r"(\d+)(?: to |~)(\d+)\.", heading)
+        if numbers:
+            assert len(rows) == len(re.findall(r"^\|", body, re.MULTILINE)) - 2, heading
+            found[int(numbers[1]), int(numbers[2])] = {int(number): (file, new) for number, file, new in rows}
+    return found
+
+
+def test_the_korean_table_has_the_rows_of_the_english_one():
+    english, korean = (sections((FOLDER / name).read_text(encoding="utf-8")) for name in ("README.md", "README.ko.md"))
+    assert [number for rows in korean.values() for number in rows] == list(range(1, 61))
+    for numbers, rows in english.items():
+        for number, (file, new) in rows.items():
+            its_file, its_new = korean[numbers][number]
+            assert its_file == file
+            assert sorted(re.findall(r"`.+?`", its_new)) == sorted(re.findall(r"`.+?`", new)), f"step {number}"
+    for (first, last), rows in korean.items():
+        assert list(rows) == list(range(first, last + 1))
+
+
+def test_both_texts_about_the_road_have_the_same_commands_and_links():
+    english, korean = ((FOLDER / name).read_text(encoding="utf-8") for name in ("README.md", "README.ko.md"))
+    walk, its_walk = (text.partition("\n## ")[0] for text in (english, korean))
+    for pattern in (r"```sh\n.+?```", r"(?<!`)`[^`\n]+`(?!`)", r"^- "):
+        assert sorted(re.findall(pattern, walk, re.M | re.S)) == sorted(re.findall(pattern, its_walk, re.M | re.S))
+    links, its_links = ({*re.findall(r"\]\((.+?)\)", text)} for text in (walk, its_walk))
+    assert links - {"README.ko.md"} == its_links - {"README.md"}
+    assert all((FOLDER / link).exists() for link in links | its_links)
