@@ -1,6 +1,8 @@
-"""What README and CONTRIBUTING show runs, and prints what they say."""
+"""What README and CONTRIBUTING show runs, and prints what they say; README.ko.md says what README says."""
 
+import hashlib
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from dezero.testing import check_grads
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+KOREAN = (ROOT / "README.ko.md").read_text(encoding="utf-8")
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
@@ -123,3 +126,98 @@ def test_the_number_of_cases_is_not_overstated(request):
     collected = request.session.testscollected
     if collected > stated / 2:  # else only a part of the suite was asked for
         assert collected >= stated
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# The Korean twin: the same sections, code, tables, figures and links
+# ----------------------------------------------------------------------------------------------------------------------
+
+CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+TO_THE_TWIN = re.compile(r"^\[.+\]\(README(\.ko)?\.md\)\n\n", re.MULTILINE)
+
+
+def sections(text):
+    """Return [(heading, what is below it), ...]. Code is left out, as # means another thing in it."""
+    prose = TO_THE_TWIN.sub("", CODE.sub("```", text))
+    parts = re.split(r"^(#+ .+)\n", prose, flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def mark(heading, body):
+    """Return what a translated section bears to say which text it was made from."""
+    return f"<!-- {hashlib.sha256((heading + body).encode()).hexdigest()[:8]} -->"
+
+
+def kind(paragraph):
+    """Return what a paragraph is, and how many lines it has where that is not the translator's to choose."""
+    if paragraph.startswith(("|", "- ")):
+        return paragraph[0], len(re.findall(rf"^{re.escape(paragraph[0])}", paragraph, re.MULTILINE))
+    return paragraph if paragraph == "```" else paragraph[:2] if paragraph.startswith("![") else "prose"
+
+
+def kinds(body):
+    return [kind(paragraph) for paragraph in re.sub(r"^<!-- \w+ -->\n", "", body).strip().split("\n\n")]
+
+
+def code_words(body):
+    return {re.sub(r"\s+", " ", word) for word in re.findall(r"`([^`]+)`", body.replace("```", ""))}
+
+
+def links(body):
+    """Return where links lead; those inside the page are counted alone, for headings are translated."""
+    found = re.findall(r"\]\((.+?)\)", body)
+    return Counter("#" if link.startswith("#") else link for link in found)
+
+
+def figures(text):
+    """Return the numbers of a text, without those in code and links."""
+    plain = re.sub(r"`[^`]+`|\]\(.+?\)|<!-- .+? -->", "", text)
+    return Counter(re.findall(r"\d+(?:[.,]\d+)*", plain))
+
+
+def cells(body):
+    return [line.strip("|").split("|") for line in body.splitlines() if line.startswith("|")]
+
+
+TWINS = list(zip(sections(README), sections(KOREAN), strict=False))
+twins = pytest.mark.parametrize(("section", "its_twin"), TWINS, ids=[heading for (heading, _), _ in TWINS])
+
+
+def test_the_korean_readme_has_the_same_sections_and_code():
+    levels, its_levels = ([heading.partition(" ")[0] for heading, _ in sections(text)] for text in (README, KOREAN))
+    assert levels == its_levels
+    assert CODE.findall(README) == CODE.findall(KOREAN)
+
+
+@twins
+def test_a_korean_section_has_the_paragraphs_code_links_and_figures_of_the_english_one(section, its_twin):
+    (_, body), (_, its_body) = section, its_twin
+    assert kinds(body) == kinds(its_body)
+    assert code_words(body) == code_words(its_body)
+    assert links(body) == links(its_body)
+    assert not figures(body) - figures(its_body)  # Korean writes figures for some words, such as "three to five"
+    for row, its_row in zip(cells(body), cells(its_body), strict=True):
+        assert [figures(cell) for cell in row] == [figures(cell) for cell in its_row]
+
+
+@twins
+def test_a_korean_section_was_made_from_the_english_one_as_it_is(section, its_twin):
+    (heading, _), (its_heading, its_body) = section, its_twin
+    todo = f"README.md: {heading!r} has changed; change README.ko.md: {its_heading!r}, and put below that heading: "
+    assert its_body.partition("\n")[0] == mark(*section), todo + mark(*section)
+
+
+def anchors(text):
+    """Return what links to the headings of a page are called on GitHub."""
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ko.md", "steps/README.md", "steps/README.ko.md"])
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    for link in re.findall(r"\]\((.+?)\)", CODE.sub("", page.read_text(encoding="utf-8"))):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists() or re.fullmatch(r"step\d\d\.py", path), link  # a test of the steps has those
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
