@@ -21,13 +21,16 @@ if str(ROOT) not in sys.path:
 _folder: Path | None = None  # where `show` writes pictures; None where it opens windows
 
 
-def read_options(description: str | None, gpu: bool = False, dataset: bool = False) -> argparse.Namespace:
-    """Read a step's command line: `--save FOLDER` always, `--gpu` and `--dataset` where the step has a use for them.
+def read_options(
+    description: str | None, gpu: bool = False, dataset: bool = False, weights: bool = False
+) -> argparse.Namespace:
+    """Read a step's command line: `--save FOLDER` always, the others where the step has a use for them.
 
     Args:
         description: what `--help` prints; a step gives its docstring.
         gpu: offer `--gpu`, which a step passes on to its model and its loader.
         dataset: offer `--dataset mini` (the digits that the package carries) and `--dataset mnist` (all of them).
+        weights: offer `--weights FILE`, which a step loads instead of training.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write pictures there; open no window")
@@ -35,6 +38,8 @@ def read_options(description: str | None, gpu: bool = False, dataset: bool = Fal
         parser.add_argument("--gpu", action="store_true", help="compute on the GPU")
     if dataset:
         parser.add_argument("--dataset", choices=["mini", "mnist"], default="mini", help="6,000 digits, or 60,000")
+    if weights:
+        parser.add_argument("--weights", type=Path, metavar="FILE", help="load these weights; do not train")
     options = parser.parse_args()
     if options.save is not None:
         options.save.mkdir(parents=True, exist_ok=True)
