@@ -95,7 +95,7 @@ def batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, decay: float 
     the running arrays. Where `checkpoint` repeats a forward pass, they are left alone.
 
     Args:
-        x: (N, C) or (N, C, H, W).
+        x: (N, C), (N, C, L) or (N, C, H, W).
         gamma, beta: (C,).
         mean, var: running arrays (C,), plain arrays or Variables.
 
@@ -106,7 +106,12 @@ def batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any, decay: float 
     variable([[-1.]
               [ 1.]])
     """
-    return BatchNorm(cuda.plain(mean), cuda.plain(var), decay, eps)(x, gamma, beta)
+    x = as_operand("batch_norm", x)
+    norm = BatchNorm(cuda.plain(mean), cuda.plain(var), decay, eps)
+    if x.ndim != 3:
+        return norm(x, gamma, beta)
+    N, C, L = x.shape  # images of one row: kernels know no others
+    return reshape(norm(reshape(x, (N, C, 1, L)), gamma, beta), x.shape)
 
 
 batch_nrom = batch_norm  # the name under which DeZero programs know it
@@ -114,7 +119,7 @@ batch_nrom = batch_norm  # the name under which DeZero programs know it
 
 def _check_batch_norm(x: Any, gamma: Any, beta: Any, mean: Any, var: Any) -> None:
     if x.ndim not in (2, 4):
-        raise ValueError(f"batch_norm: x must have shape (N, C) or (N, C, H, W), got {x.shape}")
+        raise ValueError(f"batch_norm: x must have shape (N, C), (N, C, L) or (N, C, H, W), got {x.shape}")
     for name, array in (("gamma", gamma), ("beta", beta), ("mean", mean), ("var", var)):
         if array.shape != (x.shape[1],):
             raise ValueError(

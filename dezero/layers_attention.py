@@ -115,7 +115,7 @@ class MultiHeadAttention(Layer):
 
     def _part(self, x: Variable) -> Variable:
         """(..., L, E) -> (..., heads, L, E / heads)."""
-        return F.swapaxes(F.reshape(x, (*x.shape[:-1], self.num_heads, -1)), -2, -3)
+        return F.swapaxes(F.reshape(x, (*x.shape[:-1], self.num_heads, self.embed_dim // self.num_heads)), -2, -3)
 
 
 def _mask_of_padding(padding: Any, key: Variable, mask: Any) -> Any:

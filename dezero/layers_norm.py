@@ -15,7 +15,7 @@ __all__ = ["BatchNorm", "Dropout", "GroupNorm", "InstanceNorm", "LayerNorm"]
 
 
 class BatchNorm(Layer):
-    """Normalise each channel over the batch, (N, C) or (N, C, H, W). See `functions.batch_norm`.
+    """Normalise each channel over the batch, (N, C), (N, C, L) or (N, C, H, W). See `functions.batch_norm`.
 
     gamma and beta are learned; avg_mean and avg_var, the running statistics that `test_mode()` uses, are buffers. All
     four (C,) are made at the first call, of x's dtype, float32 at least.
@@ -45,8 +45,8 @@ class BatchNorm(Layer):
             param.expected_shape = (None,)
 
     def _init_params(self, x: Any) -> None:
-        if x.ndim not in (2, 4):
-            raise ValueError(f"BatchNorm: x must have shape (N, C) or (N, C, H, W), got {x.shape}")
+        if x.ndim not in (2, 3, 4):
+            raise ValueError(f"BatchNorm: x must have shape (N, C), (N, C, L) or (N, C, H, W), got {x.shape}")
         xp = cuda.get_array_module(x.data)
         # Statistics of many halves want more digits than a half has.
         dtype = x.dtype if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else np.float32

@@ -7,7 +7,7 @@ from typing import Any
 from dezero import functions as F
 from dezero.core import Variable, as_operand
 from dezero.functions_recurrent import GRUStep, LSTMOutput, LSTMStep
-from dezero.layers_base import Layer
+from dezero.layers_base import Layer, check_size
 from dezero.layers_linear import Linear
 
 __all__ = ["GRU", "LSTM", "RNN"]
@@ -40,7 +40,7 @@ class RNN(Layer):
         init_b: Any = "zeros",
     ) -> None:
         super().__init__()
-        self.hidden_size, self.in_size = hidden_size, in_size
+        self.hidden_size, self.in_size = _check_sizes("RNN", hidden_size, in_size)
         self.x2h = Linear(hidden_size, in_size=in_size, init_W=init_x, init_b=init_b)
         h_size = None if in_size is None else hidden_size
         self.h2h = Linear(hidden_size, nobias=True, in_size=h_size, init_W=init_h)
@@ -80,7 +80,7 @@ class LSTM(Layer):
         init_b: Any = "zeros",
     ) -> None:
         super().__init__()
-        self.hidden_size, self.in_size = hidden_size, in_size
+        self.hidden_size, self.in_size = _check_sizes("LSTM", hidden_size, in_size)
         of_x: Any = {"in_size": in_size, "init_W": init_x, "init_b": init_b}
         of_h: Any = {"in_size": hidden_size, "init_W": init_h, "nobias": True}
         self.x2f, self.x2i = Linear(hidden_size, **of_x), Linear(hidden_size, **of_x)
@@ -139,7 +139,7 @@ class GRU(Layer):
         init_b: Any = "zeros",
     ) -> None:
         super().__init__()
-        self.hidden_size, self.in_size = hidden_size, in_size
+        self.hidden_size, self.in_size = _check_sizes("GRU", hidden_size, in_size)
         of_x: Any = {"in_size": in_size, "init_W": init_x, "init_b": init_b}
         of_h: Any = {"in_size": hidden_size, "init_W": init_h}
         self.x2r, self.x2z = Linear(hidden_size, **of_x), Linear(hidden_size, **of_x)
@@ -204,3 +204,8 @@ def _add_state(layer: str, y: Variable, h2y: Linear, h: Variable | None) -> Vari
             f"{layer}: the state is that of a batch of {len(h)}, but x has {len(y)}; call reset_state() first"
         )
     return y + h2y(h)
+
+
+def _check_sizes(layer: str, hidden_size: Any, in_size: Any) -> tuple[int, int | None]:
+    hidden_size = check_size(layer, "hidden_size", hidden_size)
+    return hidden_size, None if in_size is None else check_size(layer, "in_size", in_size)

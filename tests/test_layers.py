@@ -198,8 +198,9 @@ BAD = {
     "Conv1d x": (lambda: L.Conv1d(1, 3)(np.zeros((3, 8))), r"Conv1d: x must have shape \(N, C, L\), got \(3, 8\); "),
     "Conv1d small": (lambda: L.Conv1d(1, 3, dilation=4)(np.zeros((1, 2, 8))),
                      r"Conv1d: a kernel of 3 with dilation 4 does not fit into 8 padded by 0 \(x \(1, 2, 8\)\); use a"),
-    "RNN": (lambda: L.RNN(0), "out_size must be a positive int, got 0"),
-    "LSTM": (lambda: L.LSTM(3, in_size="3"), "in_size must be a positive int, got '3'"),
+    "RNN": (lambda: L.RNN(0), "RNN: hidden_size must be a positive int, got 0"),
+    "LSTM": (lambda: L.LSTM(3, in_size="3"), "LSTM: in_size must be a positive int, got '3'"),
+    "GRU": (lambda: L.GRU(2.5), "GRU: hidden_size must be a positive int, got 2.5"),
     "EmbedID in": (lambda: L.EmbedID(0, 3), "EmbedID: in_size must be a positive int, got 0"),
     "EmbedID out": (lambda: L.EmbedID(3, 0), "EmbedID: out_size must be a positive int, got 0"),
     "Linear x": (lambda: L.Linear(2)(np.array(1.0)), r"Linear: expected x \(N, in\) with in > 0, got \(\)"),
@@ -718,10 +719,10 @@ def test_conv1d_against_torch(stride, pad, dilation, groups):
     compare(layer, module, randn(2, 4, 9), {"W": ("weight", same), "b": ("bias", same)})
 
 
-@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5, 2)])
+@pytest.mark.parametrize("shape", [(6, 3), (4, 3, 5), (4, 3, 5, 2)])
 def test_batch_norm_against_torch_training_and_judging(shape):
     torch = pytest.importorskip("torch")
-    kind = torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d
+    kind = torch.nn.BatchNorm2d if len(shape) == 4 else torch.nn.BatchNorm1d
     layer, module = L.BatchNorm(), kind(3, eps=2e-5, momentum=0.1)
     layer(np.ones(shape, np.float32))  # makes the four arrays
     layer.gamma.data, layer.beta.data = randn(3, seed=1), randn(3, seed=2)
@@ -1011,7 +1012,7 @@ def test_the_state_of_another_batch_size_is_refused(layer, first, second):
         (L.Conv2d(4, 5), (2, 8, 4, 1), (2, 1, 8, 8)),
         (L.Conv2d(4, 3, groups=2), (2, 3, 8, 8), (2, 4, 8, 8)),
         (L.Conv1d(4, 5), (2, 8, 4), (2, 1, 8)),
-        (L.BatchNorm(), (2, 3, 4), (2, 5)),
+        (L.BatchNorm(), (2, 3, 4, 1, 1), (2, 5)),
         (L.Linear(3), (2, 0), (2, 4)),
     ],
     ids=["Conv2d", "Conv2d groups", "Conv1d", "BatchNorm", "Linear"],

@@ -151,6 +151,14 @@ def test_any_number_of_first_axes(lead):
     np.testing.assert_allclose(y.data[last], layer(x[last], key_padding_mask=padding[last]).data, rtol=1e-4, atol=1e-6)
 
 
+def test_a_batch_of_nothing():
+    layer = make(6, 2)
+    y = layer(randn(0, 4, 6))
+    y.sum().backward()
+    assert y.shape == (0, 4, 6)
+    assert not layer.query.W.grad.data.any()
+
+
 def test_what_is_padded_does_not_count():
     layer, x = make(8, 2), randn(2, 7, 8)
     y = layer(x, key_padding_mask=PADDING)

@@ -59,6 +59,7 @@ ROWS = [
         on(X, GAMMA, BETA, mean=ZEROS, var=ONES),
         on(IMAGES, GAMMA[:2], BETA[:2], mean=ZEROS[:2], var=ONES[:2], decay=0.5, eps=1e-3),
         on(X[:3, :1], GAMMA[:1], BETA[:1], mean=ZEROS[:1], var=ONES[:1]),
+        on(numbers(2, 3, 4), GAMMA, BETA, mean=ZEROS, var=ONES),
         torch=torch_batch_norm,
         bad=[
             refuses(
@@ -78,7 +79,20 @@ ROWS = [
                 var=ONES[:2],
             ),
             refuses(
-                "x must have shape (N, C) or (N, C, H, W), got (2, 4, 5)", SEQUENCES, GAMMA, BETA, mean=ZEROS, var=ONES
+                "x must have shape (N, C), (N, C, L) or (N, C, H, W), got (3,)",
+                GAMMA,
+                GAMMA,
+                BETA,
+                mean=ZEROS,
+                var=ONES,
+            ),
+            refuses(
+                "gamma must have shape (4,), one for each channel of x, got (3,)",
+                SEQUENCES,
+                GAMMA,
+                BETA,
+                mean=ZEROS,
+                var=ONES,
             ),
             refuses(
                 "x (0, 3) is empty, so it has no mean to train with; use test_mode()",
