@@ -79,6 +79,11 @@ class DataLoader:
         collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         name = type(self).__name__
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            kind = type(dataset).__name__
+            raise TypeError(
+                f"{name}: expected a Dataset or a sequence of pairs (x, t), got {kind}; list(...) makes one"
+            )
         _check_count(name, "batch_size", batch_size, least=1)
         _check_count(name, "num_workers", num_workers, least=0)
         _check_count(name, "prefetch", prefetch, least=1)

@@ -119,6 +119,10 @@ def batch_of(dataset: Any, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray
     return dataset.batch(rows) if isinstance(dataset, Dataset) else collate(items_of(dataset, rows))
 
 
+_PAIRS = "a batch is made of pairs (x, t), but the dataset gave"
+_OTHERS = "the argument collate of DataLoader makes batches of other items"
+
+
 def collate(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the first halves of the pairs `items` as one array, and the second halves, or None if all are None.
 
@@ -127,11 +131,13 @@ def collate(items: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     """
     for item in items:
         if isinstance(item, (str, bytes)) or (isinstance(item, np.ndarray) and item.shape[:1] != (2,)):
-            raise TypeError(f"a batch is made of pairs (x, t), but the dataset gave {type(item).__name__} {item!r:.60}")
+            raise TypeError(f"{_PAIRS} {type(item).__name__} {item!r:.60}; {_OTHERS}")
+        if isinstance(item, (tuple, list)) and len(item) != 2:
+            raise TypeError(f"{_PAIRS} a {type(item).__name__} of {len(item)}; {_OTHERS}")
     try:
         xs, ts = [item[0] for item in items], [item[1] for item in items]
     except (TypeError, IndexError, KeyError) as error:
-        raise TypeError(f"a batch is made of pairs (x, t), but the dataset gave {type(items[0]).__name__}") from error
+        raise TypeError(f"{_PAIRS} {type(items[0]).__name__}; {_OTHERS}") from error
     return _stack("x", xs), None if all(t is None for t in ts) else _stack("t", ts)
 
 

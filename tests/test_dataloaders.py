@@ -308,9 +308,17 @@ def test_without_a_gpu_the_first_batch_says_what_is_missing(monkeypatch):
     cuda.look_again()
 
 
-@pytest.mark.parametrize("items", [np.ones((4, 3)), ["ab", "cd"], [1, 2]])
+@pytest.mark.parametrize("items", [None, 3, {1, 2}, iter([(0.0, 1)])], ids=lambda items: type(items).__name__)
+def test_what_is_no_sequence_is_refused(items):
+    with pytest.raises(TypeError, match=r"^DataLoader: expected a Dataset or a sequence of pairs \(x, t\), got"):
+        DataLoader(items, 2)
+
+
+@pytest.mark.parametrize("items", [np.ones((4, 3)), ["ab", "cd"], [1, 2], [(1, 2, 3)] * 2, [{"x": 1}] * 2])
 def test_items_that_are_no_pairs_are_refused(items):
-    with pytest.raises(TypeError, match=r"a batch is made of pairs \(x, t\), but the dataset gave"):
+    with pytest.raises(
+        TypeError, match=r"a batch is made of pairs \(x, t\), but the dataset gave .*; the argument coll"
+    ):
         next(DataLoader(items, 2))
 
 
