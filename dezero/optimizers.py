@@ -182,7 +182,12 @@ class Optimizer:
         raise NotImplementedError(f"{type(self).__name__} has no update_one method")
 
     def add_hook(self, f: Callable[[list[Parameter]], None]) -> None:
-        """Call `f(params)` at every update, before the rule; `f` may change gradients in place or set them to None."""
+        """Call `f(params)` at every update, before the rule; `f` may change gradients in place or set them to None.
+
+        Raises TypeError for what cannot be called.
+        """
+        if not callable(f):
+            raise TypeError(f"{type(self).__name__}.add_hook: expected a function of a list, got {type(f).__name__}")
         self.hooks.append(f)
 
     def memory(self, param: Any, *names: str) -> list[Any]:
@@ -427,13 +432,14 @@ class _Rule(Optimizer):
     _kernel = ""
     _remembers: tuple[str, ...] = ()
     _numbers: tuple[str, ...] = ()
+    _shares: tuple[str, ...] = ()  # those of its numbers that are 1 at most
 
     def _valid(self, **numbers: Any) -> list[Any]:
-        return [_check_setting(type(self).__name__, name, x) for name, x in numbers.items()]
+        return [_check_setting(type(self).__name__, name, x, self._shares) for name, x in numbers.items()]
 
     def _checked(self, where: str, name: str, x: Any) -> Any:
         super()._checked(where, name, x)
-        return _check_setting(where, name, x)
+        return _check_setting(where, name, x, self._shares)
 
     def update_one(self, param: Any) -> None:
         self._change([param])
@@ -478,14 +484,14 @@ def _of_group(group: Group | None, f: Callable[[], Any]) -> Callable[[], Any]:
     return in_group
 
 
-_BELOW_ONE, _UP_TO_ONE = ("beta1", "beta2"), ("rho",)
+_BELOW_ONE = "beta1", "beta2"
 
 
-def _check_setting(where: str, name: str, x: Any) -> Any:
+def _check_setting(where: str, name: str, x: Any, shares: tuple[str, ...]) -> Any:
     """Return a number that a rule can work with; raise for any other."""
     if isinstance(x, bool):
         return x
-    x = check_number(where, name, x, 0, 1 if name in (*_BELOW_ONE, *_UP_TO_ONE) else math.inf)
+    x = check_number(where, name, x, 0, 1 if name in (*_BELOW_ONE, *shares) else math.inf)
     if x == math.inf or (name in _BELOW_ONE and x == 1):
         raise ValueError(f"{where}: {name} must be {'below 1' if name in _BELOW_ONE else 'finite'}, got {x}")
     return x
@@ -517,6 +523,8 @@ class MomentumSGD(_Rule):
         self, lr: float = 0.01, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0
     ) -> None:
         super().__init__()
+        if nesterov not in (0, 1):
+            raise TypeError(f"{type(self).__name__}: nesterov must be True or False, got {nesterov!r}")
         self.lr, self.momentum, self.nesterov, self.weight_decay = self._valid(
             lr=lr, momentum=momentum, nesterov=bool(nesterov), weight_decay=weight_decay
         )
@@ -548,7 +556,7 @@ class RMSprop(_Rule):
     Source: Tieleman and Hinton, "Lecture 6.5 - rmsprop", Coursera: Neural Networks for Machine Learning (2012).
     """
 
-    _kernel, _remembers, _numbers = "rmsprop", ("h",), ("lr", "alpha", "eps")
+    _kernel, _remembers, _numbers, _shares = "rmsprop", ("h",), ("lr", "alpha", "eps"), ("alpha",)
 
     def __init__(self, lr: float = 0.01, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0) -> None:
         super().__init__()
@@ -564,7 +572,7 @@ class AdaDelta(_Rule):
     """
 
     base_rate = None
-    _kernel, _remembers, _numbers = "adadelta", ("h", "s"), ("rho", "eps")
+    _kernel, _remembers, _numbers, _shares = "adadelta", ("h", "s"), ("rho", "eps"), ("rho",)
 
     def __init__(self, rho: float = 0.95, eps: float = 1e-6, weight_decay: float = 0) -> None:
         super().__init__()
@@ -603,6 +611,10 @@ class Adam(_Rule):
     @property
     def lr(self) -> float:
         return self.alpha * self._root() / (1 - self.beta1 ** max(self.t, 1))
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        raise AttributeError(f"{type(self).__name__}: lr follows from alpha and the step; set alpha")
 
     def _root(self) -> float:
         return math.sqrt(1 - self.beta2 ** max(self.t, 1))  # before the first step: what it will be there
@@ -713,10 +725,10 @@ def _number(value: Callable[[], float], dtype: Any) -> Any:
 
 
 class WeightDecay:
-    """g += rate * p: parameters are drawn towards 0."""
+    """g += rate * p: parameters are drawn towards 0. Raises ValueError or TypeError unless `rate` is 0 or more."""
 
     def __init__(self, rate: float) -> None:
-        self.rate = rate
+        self.rate = check_number("WeightDecay", "rate", rate, 0)
 
     def __call__(self, params: list[Any]) -> None:
         rates = {dtype: _number(lambda: self.rate, dtype) for dtype in dict.fromkeys(param.dtype for param in params)}
@@ -728,21 +740,24 @@ class ClipGrad:
     """Scale all gradients down together when their common norm sqrt(sum of g * g) is above `max_norm`.
 
     Where the norm is NaN all gradients stay as they are; where it is infinite, finite elements become 0, and infinite
-    ones NaN.
+    ones NaN. Raises ValueError or TypeError unless `max_norm` is 0 or more.
     """
 
     def __init__(self, max_norm: float) -> None:
-        self.max_norm = max_norm
+        self.max_norm = check_number("ClipGrad", "max_norm", max_norm, 0)
 
     def __call__(self, params: list[Any]) -> None:
         _clip_norm(params, lambda: self.max_norm)
 
 
 class ClipGradValue:
-    """Clip each element of each gradient to -max_value..max_value: an infinite one too, while NaN stays NaN."""
+    """Clip each element of each gradient to -max_value..max_value: an infinite one too, while NaN stays NaN.
+
+    Raises ValueError or TypeError unless `max_value` is 0 or more.
+    """
 
     def __init__(self, max_value: float) -> None:
-        self.max_value = max_value
+        self.max_value = check_number("ClipGradValue", "max_value", max_value, 0)
 
     def __call__(self, params: list[Any]) -> None:
         _clip_value(params, lambda: self.max_value)

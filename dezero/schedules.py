@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dezero import cuda, serializers
@@ -115,7 +115,7 @@ class Schedule:
         name = getattr(self.optimizer, "base_rate", "lr")
         if name is None:
             raise ValueError(f"{self._name}: {rule} has no rate that a schedule could change")
-        if name not in vars(self.optimizer):
+        if name not in getattr(self.optimizer, "__dict__", ()):
             raise ValueError(
                 f"{self._name}: {rule} has no attribute {name!r} to change; "
                 "expected an optimizer, whose base_rate is the name of its rate"
@@ -192,6 +192,8 @@ class MultiStep(Schedule):
     """factor(n) = gamma ** (how many of `milestones` are at most n). PyTorch's MultiStepLR."""
 
     def __init__(self, optimizer: Any, milestones: Sequence[int], gamma: float = 0.1, warm_up: int = 0) -> None:
+        if not isinstance(milestones, Iterable):
+            raise TypeError(f"{self._name}: milestones must be a sequence of ints, got {milestones!r:.60}")
         self.milestones = sorted(self._count_of("each of milestones", x, 0) for x in milestones)
         self.gamma = self._share("gamma", gamma)
         super().__init__(optimizer, warm_up=warm_up)
@@ -279,7 +281,7 @@ class OneCycle(Schedule):
         self.steps, self.rise = self._count_of("steps", steps, 2), self._share("rise", rise, 1)
         self.start, self.end = self._share("start", start), self._share("end", end)
         self.momentum = None if momentum is None else self._limits(momentum)
-        names = [name for name in ("momentum", "beta1") if name in vars(optimizer)]
+        names = [name for name in ("momentum", "beta1") if name in getattr(optimizer, "__dict__", ())]
         if momentum is not None and not names:
             raise ValueError(
                 f"{self._name}: {type(optimizer).__name__} has no momentum and no beta1; give momentum=None"

@@ -314,7 +314,9 @@ def test_lion_moves_by_the_sign_and_nan_is_not_hidden():
         (lambda: MomentumSGD(0.1, -0.9), ValueError, "MomentumSGD: momentum must be at least 0, got -0.9"),
         (lambda: NesterovSGD(0.1, math.nan), ValueError, "NesterovSGD: momentum must be at least 0, got nan"),
         (lambda: AdaGrad(eps=-1e-8), ValueError, "AdaGrad: eps must be at least 0"),
-        (lambda: RMSprop(alpha=-1), ValueError, "RMSprop: alpha must be at least 0, got -1"),
+        (lambda: RMSprop(alpha=-1), ValueError, r"RMSprop: alpha must lie in 0\.\.1, got -1"),
+        (lambda: RMSprop(alpha=2), ValueError, r"RMSprop: alpha must lie in 0\.\.1, got 2"),
+        (lambda: MomentumSGD(nesterov="no"), TypeError, "MomentumSGD: nesterov must be True or False, got 'no'"),
         (lambda: AdaDelta(1.1), ValueError, r"AdaDelta: rho must lie in 0\.\.1, got 1.1"),
         (lambda: Adam(-0.1), ValueError, "Adam: alpha must be at least 0, got -0.1"),
         (lambda: Adam(beta1=1.0), ValueError, "Adam: beta1 must be below 1, got 1.0"),
@@ -645,6 +647,27 @@ def test_clipping_refuses_what_it_cannot_do_and_changes_nothing(call, error, mes
     with pytest.raises(error, match=message):
         call(target.all[0])
     np.testing.assert_array_equal(target.all[0].grad.data, gradients(1))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: ClipGrad(-1), ValueError, "ClipGrad: max_norm must be at least 0, got -1"),
+        (lambda: ClipGrad("1"), TypeError, "ClipGrad: max_norm must be a number, got str"),
+        (lambda: ClipGradValue(-0.5), ValueError, "ClipGradValue: max_value must be at least 0, got -0.5"),
+        (lambda: WeightDecay(math.nan), ValueError, "WeightDecay: rate must be at least 0, got nan"),
+        (lambda: Adam().add_hook(3), TypeError, "Adam.add_hook: expected a function of a list, got int"),
+    ],
+)
+def test_hooks_that_cannot_work_are_refused_when_they_are_made(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize("rule", [Adam, AdamW, NAdam])
+def test_adams_lr_cannot_be_set_and_says_what_can(rule):
+    with pytest.raises(AttributeError, match=f"{rule.__name__}: lr follows from alpha and the step; set alpha"):
+        rule().lr = 0.1
 
 
 def small_model():
