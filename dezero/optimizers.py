@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dezero import cuda, kernels, serializers
-from dezero.core import Parameter, Variable, check_number
+from dezero.core import Parameter, Variable, check_number, is_int
 
 
 class Optimizer:
@@ -161,6 +161,8 @@ class Optimizer:
                 f"{where} has dtype {param.dtype}, which cannot take small steps; "
                 "make it floating: data.astype(np.float32)"
             )
+        if isinstance(param.data, np.ndarray) and not param.data.flags.writeable:
+            raise ValueError(f"{where} is read-only, and is changed in place; give it a copy: data.copy()")
         if not isinstance(param.grad, Variable) or param.grad.shape != param.shape:
             raise TypeError(f"{where}: grad must be a Variable of shape {param.shape}, got {param.grad!r:.60}")
         cuda.check_same_device(f"{where}: data and grad", [param.data, param.grad.data])
@@ -395,6 +397,8 @@ class _Misfits:
             if not name.endswith("/params") and not isinstance(state[name], (int, float, np.number))
         ]
         self.found += [f"no numbers: {', '.join(strange)}"] if strange else []
+        counts = {name: state[name] for name in optimizer._counts if name in state and name not in strange}
+        self.found += [f"{name} counts steps, and is {x}" for name, x in counts.items() if not is_int(x) or x < 0]
 
     def _compare_groups(self, optimizer: Optimizer, state: dict[str, Any]) -> None:
         for i, group in enumerate(optimizer.groups):

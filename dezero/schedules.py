@@ -142,6 +142,8 @@ class Schedule:
         if not isinstance(state, dict) or state.keys() != mine.keys() or state["schedule"] != self._name:
             raise ValueError(f"{where}: expected a dict of {', '.join(mine)}, of a {self._name}, got {state!r:.80}")
         numbers = {name: check_number(where, name, x) for name, x in state.items() if name != "schedule"}
+        if not is_int(numbers["count"]) or numbers["count"] < 0:
+            raise ValueError(f"{where}: count must be an int of at least 0, got {numbers['count']}")
         for name, x in numbers.items():
             place = name.removeprefix("base_rates/")
             if place == name:

@@ -210,6 +210,8 @@ MISFITS = {
     "a number missing": ({"beta1": None}, "missing: beta1"),
     "a number too many": ({"momentum": 0.9}, "not in the optimizer: momentum"),
     "a number that is none": ({"t": "now"}, "no numbers: t"),
+    "a count before the first step": ({"t": -5}, "t counts steps, and is -5"),
+    "a count between steps": ({"t": 2.5}, "t counts steps, and is 2.5"),
     "a group too many": ({"groups/1/params": np.array(["0"])}, "not in the optimizer: groups/1/params"),
     "a group missing": ({"groups/0/params": None, "groups/0/alpha": None}, "missing: groups/0/alpha, groups/0/params"),
     "another group": ({"groups/0/params": np.array(["0"])}, "group 0 has other parameters; call add_group as it was"),

@@ -808,6 +808,15 @@ def test_a_gradient_that_is_none_is_an_error(grad):
         optimizers.SGD().setup(model).update()
 
 
+def test_a_read_only_parameter_is_an_error_that_counts_no_step():
+    model, optimizer = L.Linear(2, in_size=3), Adam()
+    model.W.data.flags.writeable = False
+    model(np.ones((1, 3), np.float32)).sum().backward()
+    with pytest.raises(ValueError, match=r"Adam.update: parameter W is read-only, .*; give it a copy: data.copy\(\)"):
+        optimizer.setup(model).update()
+    assert optimizer.t == 0
+
+
 def test_clipping_does_not_overflow():
     model = L.Layer()
     model.p = Parameter(np.zeros(2, np.float32))

@@ -346,6 +346,9 @@ def test_a_state_that_is_another_schedules_is_an_error_that_changes_nothing(stat
         schedule.load_state_dict(state)
     with pytest.raises(TypeError, match=r"Exponential.load_state_dict: count must be a number, got str"):
         schedule.load_state_dict({"schedule": "Exponential", "count": "3", "base_rates/0": 1.0})
+    for count in (-3, 1.5, math.nan):
+        with pytest.raises(ValueError, match=rf"Exponential.load_state_dict: count must be .*, got {count}"):
+            schedule.load_state_dict({"schedule": "Exponential", "count": count, "base_rates/0": 1.0})
     assert (schedule.count, schedule.rate) == (0, 0.5)
 
 
