@@ -112,7 +112,11 @@ class _ImageNetwork(Model):
         shapes: list[Any] = [p.expected_shape if p.data is None else p.shape for p in self.params()]
         most = 8 * sum(map(math.prod, shapes)) + (1 << 20)  # float64 at the widest, and names
         # The files' checksums are not known here: a good one has every weight, of its shape, and nothing else.
-        download.fetch([url], path, self.load_weights, limit=most)
+        try:
+            download.fetch([url], path, self.load_weights, limit=most)
+        except OSError as error:
+            way_out = f"put it there by other means, or name it: {type(self).__name__}(pretrained='my.npz')"
+            raise OSError(f"{self._name}: {error}: {way_out}") from error
 
     def _check(self, x: Any) -> Variable:
         """Return images as a Variable. Raises ValueError when they have another shape, or are too small."""

@@ -671,7 +671,10 @@ def test_a_download_that_fails_leaves_nothing_behind(release, cache, monkeypatch
     monkeypatch.setattr(SqueezeNet, "WEIGHTS_PATH", f"{release.url}{how}squeezenet.npz")
     with pytest.raises(OSError, match=said) as caught:
         SqueezeNet(pretrained=True)
-    assert str(cache / "squeezenet.npz") in str(caught.value)  # where a file got another way belongs
+    message = str(caught.value)
+    assert message.startswith("SqueezeNet: no good copy of squeezenet.npz could be had")
+    assert str(cache / "squeezenet.npz") in message  # where a file got another way belongs
+    assert message.endswith("put it there by other means, or name it: SqueezeNet(pretrained='my.npz')")
     assert names(cache) == []
 
 

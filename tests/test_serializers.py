@@ -434,7 +434,7 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
 
 
 def test_a_folder_that_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to write w.npz to; make it first"):
         L.Linear(3, in_size=2).save_weights(tmp_path / "none" / "w.npz")
 
 
