@@ -183,7 +183,7 @@ def _walk(layer: Layer, prefix: str, seen: set[Any]) -> Iterator[tuple[str, Para
 
 
 class LayerList(Layer, MutableSequence[Any]):
-    """A list of layers: `append`, `extend`, `insert`, `pop`, `index`, `len`, slices, and all else that a list does.
+    """A list of layers: `append`, `extend` or `+=`, `insert`, `pop`, `remove`, `index`, `in`, `reverse`, `len`, slices.
 
     Its layers are named by place, `0`, `1` and so on; a slice is a LayerList of the same layers. A plain list in an
     attribute registers its layers, too, as long as it holds nothing else; this one refuses what is no layer.

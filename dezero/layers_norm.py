@@ -49,7 +49,7 @@ class BatchNorm(Layer):
             raise ValueError(f"BatchNorm: x must have shape (N, C), (N, C, L) or (N, C, H, W), got {x.shape}")
         xp = cuda.get_array_module(x.data)
         # Statistics of many halves want more digits than a half has.
-        dtype = x.dtype if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else np.float32
+        dtype = x.dtype.newbyteorder("=") if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else np.float32
         for param, value in ((self.avg_mean, 0), (self.avg_var, 1), (self.gamma, 1), (self.beta, 0)):
             if param.data is None:
                 param.data = xp.full(x.shape[1], value, dtype)

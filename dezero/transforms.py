@@ -155,7 +155,7 @@ class Normalize:
         mean: a number, or a sequence of C numbers (default: 0).
         std: the same (default: 1).
 
-    Raises ValueError if a sequence's length is not x's number of channels.
+    Raises ValueError if a sequence's length is not x's number of channels, and for a deviation of 0.
 
     >>> Normalize([1, 2], 0.5)(np.array([[1, 2], [1, 2]], dtype=np.float32))
     array([[ 0.,  2.],
@@ -164,6 +164,8 @@ class Normalize:
 
     def __init__(self, mean: Any = 0, std: Any = 1) -> None:
         self.mean, self.std = _per_channel("mean", mean), _per_channel("std", std)
+        if not self.std.all():
+            raise ValueError(f"Normalize: std must not be 0, by which nothing can be divided, got {std!r}")
 
     def __call__(self, x: Any) -> Any:
         return self._normalize(np.asarray(x), channel_axis=0)

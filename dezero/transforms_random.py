@@ -190,7 +190,12 @@ class RandomRotation(_OfImages):
     def __init__(self, degrees: float | Sequence[float], fill: float = 0, seed: int | None = None) -> None:
         super().__init__(seed)
         ends = (-degrees, degrees) if isinstance(degrees, (int, float, np.number)) else degrees
-        self.degrees = _range("RandomRotation", "degrees", ends, -math.inf, math.inf)
+        try:
+            self.degrees = _range("RandomRotation", "degrees", ends, -math.inf, math.inf)
+        except ValueError:
+            raise ValueError(
+                f"RandomRotation: degrees must be (low, high), or a number of at least 0, got {degrees!r}"
+            ) from None
         self.fill = fill
 
     def _angles(self, numbers: np.ndarray) -> np.ndarray:

@@ -963,6 +963,12 @@ def test_batch_norm_called_first_in_test_mode_leaves_x_nearly_alone():
         np.testing.assert_allclose(L.BatchNorm()(x).data, x / np.sqrt(1 + 2e-5), rtol=1e-5)
 
 
+def test_batch_norms_parameters_are_in_the_machines_own_order():
+    layer = L.BatchNorm()
+    layer(np.ones((2, 3), ">f4"))
+    assert all(param.dtype.isnative for param in layer.params())
+
+
 @pytest.mark.parametrize(("dtype", "expected"), [(np.float64, np.float64), (np.int64, np.float32)])
 def test_batch_norm_takes_xs_dtype_when_that_is_floating(dtype, expected):
     layer = L.BatchNorm()

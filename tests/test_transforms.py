@@ -112,6 +112,8 @@ def test_normalize_refuses():
         Normalize([1, 2])(np.ones((3, 4, 4)))
     with pytest.raises(ValueError, match=r"3 means or deviations for x \(1, 4, 4\)"):
         Normalize(0, [1, 2, 3]).batch(np.ones((5, 1, 4, 4)))
+    with pytest.raises(ValueError, match=r"std must not be 0, by which nothing can be divided, got \[1, 0\]"):
+        Normalize(0, [1, 0])
     for bad in (np.ones((3, 1, 1)), [], "1", None):
         with pytest.raises(ValueError, match="mean must be a number"):
             Normalize(bad)
