@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dezero import cuda, random, random_items
+from dezero.core import Config, using_config
 from dezero.datasets import batch_of, items_of
 from dezero.workers import KINDS, Crew, ProcessCrew, Ticket
 
@@ -26,11 +27,11 @@ class DataLoader:
     each epoch. A loader is its own iterator: a new `for` starts over if the last one was left part-way. So a `for` over
     a loader inside a `for` over the same loader never ends; make two.
 
-    With workers, batches are loaded while the program works on others, and come in the same order. An error of a
-    worker's comes up in its batch's turn, with its traceback. Threads are right where loading waits for files or works
-    in NumPy or Pillow, which let other threads run meanwhile; processes where it works in Python itself. Processes are
-    started for each epoch, get the dataset by pickle, and live to its end: of an epoch that is left part-way, until the
-    loader is used again, closed by `close()`, or gone.
+    With workers, batches are loaded while the program works on others, in the modes (`test_mode()`, `no_grad()`) of who
+    asks for them, and come in the same order. An error of a worker's comes up in its batch's turn, with its traceback.
+    Threads are right where loading waits for files or works in NumPy or Pillow, which let other threads run meanwhile;
+    processes where it works in Python itself. Processes are started for each epoch, get the dataset by pickle, and live
+    to its end: of an epoch that is left part-way, until the loader is used again, closed by `close()`, or gone.
 
     Args:
         dataset: a `Dataset`, or any sequence of pairs (x, t).
@@ -257,7 +258,7 @@ class DataLoader:
         rows, first = self._rows(number), number * self.batch_size
         if isinstance(self.index, list):
             first = sum(len(batch) for batch in self.index[:number])
-        return _Task(number, rows, first, self.epoch, self._items_seed)
+        return _Task(number, rows, first, self.epoch, self._items_seed, Config.train, Config.enable_backprop)
 
     def _rows(self, number: int) -> np.ndarray:
         start = number * self.batch_size
@@ -284,6 +285,8 @@ class _Task(NamedTuple):
     first: int  # the number of its first item in the epoch
     epoch: int
     seed: int | None
+    train: bool  # the modes of who asks: a worker's own are none of his
+    enable_backprop: bool
 
 
 class _Reader:
@@ -294,8 +297,10 @@ class _Reader:
         self.collate = collate
 
     def __call__(self, task: _Task) -> tuple[Any, ...]:
+        train, records = using_config("train", task.train), using_config("enable_backprop", task.enable_backprop)
+        loading = random_items.loading(task.epoch, task.first + np.arange(len(task.rows)), task.seed)
         try:
-            with random_items.loading(task.epoch, task.first + np.arange(len(task.rows)), task.seed):
+            with train, records, loading:
                 batch = self._read(task.rows)
         except StopIteration as error:
             raise RuntimeError("DataLoader: the dataset raised StopIteration, which would end the loop") from error

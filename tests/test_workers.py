@@ -22,6 +22,7 @@ import pytest
 
 import dezero.random
 from dezero import workers
+from dezero.core import Config, no_grad, test_mode
 from dezero.dataloaders import DataLoader, WeightedSampler
 from dezero.datasets import ConcatDataset, Dataset, Subset
 from dezero.transforms import Compose, RandomCrop, RandomErasing, RandomHorizontalFlip, ToFloat
@@ -233,6 +234,22 @@ def test_an_epochs_batches_are_loaded_once_and_no_further_ahead_than_asked():
     assert sorted(asked) == [[i, i + 1] for i in range(0, 10, 2)]  # the one that was given, and four
     list(zip(range(9), loader, strict=False))  # which starts over
     assert labels(loader) == [[i, i + 1] for i in range(0, 20, 2)]
+
+
+class Modes(Dataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return Config.train, Config.enable_backprop
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"num_workers": 2, "worker_type": "process"}])
+def test_items_are_loaded_in_the_modes_of_who_asks(options):
+    loader = DataLoader(Modes(), 2, **options)
+    assert all(train.all() and records.all() for train, records in loader)
+    with test_mode(), no_grad():
+        assert not any(train.any() or records.any() for train, records in loader)
 
 
 def test_samplers_and_collate_work_with_workers():
