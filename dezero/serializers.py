@@ -18,11 +18,22 @@ def save_weights(layer: Any, path: Any) -> None:
     """Save the parameters of `layer` to the npz file `path`, to which `.npz` is added when it is not there.
 
     Parameters that have no data yet, because their part of the layer was never called, are left out. Raises ValueError
-    when that is so of all that wait for a first call, or when there are no parameters.
+    when that is so of all that wait for a first call, when there are no parameters, or when two have one name.
     """
-    params = dict(layer.named_params())
+    params = _named_params("save_weights", layer)
     _check_called(layer, params)
     _write_npz(path, {name: param.data for name, param in params.items() if param.data is not None})
+
+
+def _named_params(operation: str, layer: Any) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    for name, param in layer.named_params():
+        if name in params:  # of a dict with the keys 1 and "1", say
+            raise ValueError(
+                f"{operation}: two parameters of {type(layer).__name__} have one name, {name}; change a key"
+            )
+        params[name] = param
+    return params
 
 
 def _write_npz(path: Any, arrays: dict[str, Any]) -> None:
@@ -64,7 +75,7 @@ def load_weights(layer: Any, path: Any, complete: bool = False) -> None:
     shapes and dtypes are not those of the layer.
     """
     path = path if os.path.isfile(path) else _npz_path(path)
-    params = dict(layer.named_params())
+    params = _named_params("load_weights", layer)
     problems = _misfits(params, _read_npz("load_weights", path, _kind), complete)
     if problems:
         raise ValueError(f"load_weights: {os.fspath(path)} does not fit {type(layer).__name__}: {'; '.join(problems)}")

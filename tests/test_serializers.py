@@ -433,6 +433,16 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
     assert os.listdir(tmp_path) == ["f"]
 
 
+def test_two_parameters_of_one_name_are_an_error(tmp_path):
+    model = L.Layer()
+    model.parts = {1: L.Linear(2, in_size=3)}
+    model.save_weights(tmp_path / "w.npz")
+    model.parts["1"] = L.Linear(2, in_size=3)
+    for operation in ("save_weights", "load_weights"):
+        with pytest.raises(ValueError, match=rf"{operation}: two parameters of Layer have one name, parts.1/W; change"):
+            getattr(model, operation)(tmp_path / "w.npz")
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no folder .*none to write w.npz to; make it first"):
         L.Linear(3, in_size=2).save_weights(tmp_path / "none" / "w.npz")
