@@ -174,11 +174,22 @@ class Optimizer:
             return
         named = self.target.named_params() if hasattr(self.target, "named_params") else ()
         names = {param: name for name, param in named}
-        taken = set(self._names.values())
+        owners = {name: param for param, name in self._names.items()}
         for param in new:
-            name = names.get(param, str(len(taken)))
-            self._names[param] = name if name not in taken else f"{name}#{len(taken)}"
-            taken.add(self._names[param])
+            name = names.get(param, str(len(owners)))
+            spare = f"{name}#{len(owners)}"
+            if name in owners and param in names and owners[name] not in names:
+                owners[spare] = owners.pop(name)  # a part that was replaced leaves its name to the new one
+                self._rename(owners[spare], spare)
+            elif name in owners:
+                name = spare
+            self._names[param] = name
+            owners[name] = param
+
+    def _rename(self, param: Any, name: str) -> None:
+        before, self._names[param] = self._names[param], name
+        if before in self.state:
+            self.state[name] = self.state.pop(before)
 
     def update_one(self, param: Any) -> None:
         raise NotImplementedError(f"{type(self).__name__} has no update_one method")

@@ -243,6 +243,34 @@ def test_what_does_not_fit_says_so_and_changes_nothing(tmp_path, case, from_file
     assert from_file or optimizer.state is arrays
 
 
+def test_a_new_head_has_the_name_of_the_old_one_which_keeps_what_was_remembered(tmp_path):
+    def with_head(head):
+        model = L.Layer()
+        model.body, model.head = L.Linear(2, in_size=3), head
+        return model
+
+    def step(model, optimizer):
+        model.cleargrads()
+        model.head(model.body(np.ones((1, 3), np.float32))).sum().backward()
+        optimizer.update()
+
+    old, new = L.Linear(4, in_size=2), L.Linear(5, in_size=2)
+    model = with_head(old)
+    optimizer = MomentumSGD(0.1).setup(model)
+    step(model, optimizer)
+    kept = optimizer.memory(old.W, "v")[0]
+    model.head = new
+    step(model, optimizer)
+    optimizer.save_state(tmp_path / "s.npz")
+    other = with_head(L.Linear(5, in_size=2))
+    twin = MomentumSGD(0.1).setup(other)
+    twin.load_state(tmp_path / "s.npz")
+    np.testing.assert_array_equal(twin.memory(other.head.W, "v")[0], optimizer.memory(new.W, "v")[0])
+    model.head = old
+    step(model, optimizer)
+    assert optimizer.memory(old.W, "v")[0] is kept
+
+
 @pytest.mark.parametrize("state", [None, [], {}, {"alpha": 1}])
 def test_what_is_no_state_at_all_is_an_error(state):
     with pytest.raises(ValueError, match=r"SGD.load_state_dict: this does not fit: it is not what state_dict returns"):
