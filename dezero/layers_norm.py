@@ -45,8 +45,10 @@ class BatchNorm(Layer):
             param.expected_shape = (None,)
 
     def _init_params(self, x: Any) -> None:
-        if x.ndim not in (2, 3, 4):
-            raise ValueError(f"BatchNorm: x must have shape (N, C), (N, C, L) or (N, C, H, W), got {x.shape}")
+        if x.ndim not in (2, 3, 4) or not x.shape[1]:
+            raise ValueError(
+                f"BatchNorm: x must have shape (N, C), (N, C, L) or (N, C, H, W), with C > 0, got {x.shape}"
+            )
         xp = cuda.get_array_module(x.data)
         # Statistics of many halves want more digits than a half has.
         dtype = x.dtype.newbyteorder("=") if x.dtype.kind == "f" and x.dtype.itemsize >= 4 else np.float32

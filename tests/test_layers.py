@@ -1019,9 +1019,10 @@ def test_the_state_of_another_batch_size_is_refused(layer, first, second):
         (L.Conv2d(4, 3, groups=2), (2, 3, 8, 8), (2, 4, 8, 8)),
         (L.Conv1d(4, 5), (2, 8, 4), (2, 1, 8)),
         (L.BatchNorm(), (2, 3, 4, 1, 1), (2, 5)),
+        (L.BatchNorm(), (2, 0), (2, 5)),
         (L.Linear(3), (2, 0), (2, 4)),
     ],
-    ids=["Conv2d", "Conv2d groups", "Conv1d", "BatchNorm", "Linear"],
+    ids=["Conv2d", "Conv2d groups", "Conv1d", "BatchNorm", "BatchNorm empty", "Linear"],
 )
 def test_a_first_call_that_fails_makes_no_weights(layer, wrong, right):
     with pytest.raises(ValueError, match=f"^{type(layer).__name__}: "):
