@@ -281,7 +281,7 @@ class Dropout(Function):
         self.ratio, self.scale = ratio, scale
 
     def forward(self, x: Any) -> Any:
-        y, self.mask = kernels.for_array(x).dropout(x, self.ratio, self.scale, random.key)
+        y, self.mask = kernels.for_array(x).dropout(x, self.ratio, self.scale, random.keys())
         return y
 
     def backward(self, gy: Variable) -> Any:

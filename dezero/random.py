@@ -7,13 +7,14 @@ After `dezero.seed(n)` it is a generator of the framework's own, which nothing e
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-__all__ = ["drawing_from", "key", "normal", "permutation", "recording", "replaying", "seed", "uniform"]
+__all__ = ["drawing_from", "key", "keys", "normal", "permutation", "recording", "replaying", "seed", "uniform"]
 
 _own: np.random.RandomState | None = None
 
@@ -63,12 +64,19 @@ def _source() -> Any:
     return np.random if _own is None else _own
 
 
+class _Place:
+    """Where the source stood when something was drawn."""
+
+    def __init__(self) -> None:
+        self.stood = state()
+
+
 class Draws:
     """What was drawn inside a `recording()`: where the source stood at its start, and at each noted draw since."""
 
     def __init__(self) -> None:
         self.start = state()
-        self.uniforms: list[Any] = []
+        self.places: list[_Place] = []
 
 
 class _Tapes(threading.local):
@@ -76,7 +84,7 @@ class _Tapes(threading.local):
 
     def __init__(self) -> None:
         self.recording: list[Draws] = []
-        self.replaying: list[Iterator[Any]] = []
+        self.replaying: list[Iterator[_Place]] = []
 
 
 _tapes = _Tapes()
@@ -108,13 +116,13 @@ def replaying(draws: Draws) -> Iterator[None]:
     np.True_
     """
     before = state()
-    uniforms = iter(draws.uniforms)
-    _tapes.replaying.append(uniforms)
+    places = iter(draws.places)
+    _tapes.replaying.append(places)
     go_to(draws.start)
     try:
         yield
     finally:
-        _tapes.replaying.remove(uniforms)
+        _tapes.replaying.remove(places)
         go_to(before)
 
 
@@ -144,20 +152,69 @@ def uniform(*shape: int) -> np.ndarray:
 
 def key() -> int:
     """Draw 64 bits, with which a GPU makes random numbers of its own: they follow from this source's seed, too."""
-    return int.from_bytes(_noted_source().bytes(8), "little")
+    return keys()()
+
+
+def keys() -> Callable[[], int]:
+    """Return a function that draws a `key`, here and now, and when it is called again draws that of another run.
+
+    A captured step calls it before each replay, when no `with` block is open any more: what was drawn in a
+    `recording()` is noted anew, and what was drawn in a `replaying` of that is the same again.
+
+    >>> seed(0)
+    >>> with recording() as draws:
+    ...     draw = keys()
+    ...     first = draw()
+    >>> with replaying(draws):
+    ...     repeat = keys()
+    ...     assert repeat() == first
+    >>> second = draw()
+    >>> second == first, second == repeat()
+    (False, True)
+    >>> seed(None)
+    """
+    if _thread.source is not None:
+        return lambda: _bits(_source())
+    replayed, noted = _begin_draw()
+    calls = itertools.count()
+
+    def draw() -> int:
+        if next(calls) == 0:
+            return _bits(_source())
+        before = None if replayed is None else state()
+        if replayed is not None:
+            go_to(replayed.stood)
+        if noted is not None:
+            noted.stood = state()
+        bits = _bits(_source())
+        if before is not None:
+            go_to(before)
+        return bits
+
+    return draw
+
+
+def _bits(source: Any) -> int:
+    return int.from_bytes(source.bytes(8), "little")
 
 
 def _noted_source() -> Any:
     """Return the source for a draw that has a place of its own in recordings and replays."""
-    if _thread.source is not None:
-        return _thread.source  # its draws repeat without being noted
-    # A replay that draws more often than the recording did goes on from where it stands.
-    place = next(_tapes.replaying[-1], None) if _tapes.replaying else None
-    if place is not None:
-        go_to(place)
-    for draws in _tapes.recording:
-        draws.uniforms.append(state())
+    if _thread.source is None:  # else its draws repeat without being noted
+        _begin_draw()
     return _source()
+
+
+def _begin_draw() -> tuple[_Place | None, _Place | None]:
+    """Go to the place of a draw that is replayed, note that of one that is recorded, and return both."""
+    # A replay that draws more often than the recording did goes on from where it stands.
+    replayed = next(_tapes.replaying[-1], None) if _tapes.replaying else None
+    if replayed is not None:
+        go_to(replayed.stood)
+    noted = _Place() if _tapes.recording else None
+    for draws in _tapes.recording:
+        draws.places.append(noted)  # type: ignore[arg-type]
+    return replayed, noted
 
 
 def permutation(n: int) -> np.ndarray:
