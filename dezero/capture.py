@@ -12,7 +12,8 @@ arrays that they were recorded with, and no line of Python. From that follows al
 - Arguments are copied into fixed arrays, results out of them.
 - Numbers that change from step to step are slots in device memory: see `kernels/gpu/slots.py`.
 - What the graph reads must still be there: when a parameter, or what an optimizer remembers, has been given another
-  array, all begins anew.
+  array, all begins anew, and so it does when an optimizer has got another hook or group. Arrays that the step has from
+  elsewhere, such as weights of classes, are kept.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Any
 
 from dezero import cuda, random
 from dezero.core import Config, Parameter, Variable, mode
+from dezero.kernels import winograd
 
 __all__ = ["capture"]
 
@@ -44,8 +46,9 @@ def capture(step: Callable[..., Any] | None = None, *, warmup: int = WARMUP, fal
         warmup: how many calls run as ordinary steps before one is recorded, 2 or more (default: 3).
         fallback: go on without, after one warning, where a step cannot be captured (default: an error).
 
-    Batches of another shape or dtype, another mode (`test_mode()`, `no_grad()`, `autocast`), and other arguments that
-    are no arrays, have recordings of their own. With NumPy's arrays, so without a GPU, `step` is called as it is.
+    Batches of another shape or dtype, another mode (`test_mode()`, `no_grad()`, `autocast`), and other values of
+    arguments that are no arrays of the GPU's have recordings of their own; so has an optimizer with other groups or
+    hooks. Without any array of the GPU's among the arguments `step` is called as it is.
 
     What is returned is a copy, without a graph; reading a value of it (`float(loss)`) waits for the GPU, keeping it
     does not. Gradients are those of the last call. Learning rates, Adam's step count and dropout go on as they would:
@@ -90,9 +93,8 @@ class CapturedStep:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         arrays = list(_arrays((args, options)))
-        on_gpu = any(cuda.device_of(x) is not None for x in arrays)
         # Within another step it is part of that one, and who observes each operation wants to see it run.
-        if not on_gpu or _slots().capturing() or Config.observer is not None:
+        if not arrays or _slots().capturing() or Config.observer is not None:
             return self.step(*args, **options)
         key = _key((args, options))
         if key not in self.calls:
@@ -148,25 +150,29 @@ class _Calls:
 
 
 def _arrays(x: Any) -> Iterator[Any]:
-    """Yield the arrays in a nesting of tuples, lists and dicts, those of Variables too."""
+    """Yield the arrays on a GPU in a nesting of tuples, lists and dicts, those of Variables too."""
     if isinstance(x, (tuple, list)):
         for part in x:
             yield from _arrays(part)
     elif isinstance(x, dict):
         for part in x.values():
             yield from _arrays(part)
-    elif cuda.is_array(cuda.plain(x)):
+    elif _is_on_gpu(x):
         yield cuda.plain(x)
 
 
+def _is_on_gpu(x: Any) -> bool:
+    return cuda.device_of(cuda.plain(x)) is not None
+
+
 def _map_arrays(f: Callable[[Any], Any], x: Any) -> Any:
-    """The same nesting with `f` of each Variable and array."""
+    """The same nesting with `f` of each Variable and array on a GPU."""
     if isinstance(x, (tuple, list)):
         parts = [_map_arrays(f, part) for part in x]
         return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     if isinstance(x, dict):
         return {name: _map_arrays(f, part) for name, part in x.items()}
-    return f(x) if cuda.is_array(cuda.plain(x)) else x
+    return f(x) if _is_on_gpu(x) else x
 
 
 def _key(x: Any) -> Any:
@@ -175,7 +181,7 @@ def _key(x: Any) -> Any:
     return (
         _shape_of(x),
         *(Config.train, Config.enable_backprop, None if casts is None else casts.name),
-        *(cuda.allow_tf32, cuda.deterministic, cuda.channels_last),
+        *(cuda.allow_tf32, cuda.deterministic, cuda.channels_last, winograd.is_on()),
     )
 
 
@@ -185,8 +191,10 @@ def _shape_of(x: Any) -> Any:
     if isinstance(x, dict):
         return tuple((name, _shape_of(part)) for name, part in x.items())
     array = cuda.plain(x)
-    if cuda.is_array(array):
+    if _is_on_gpu(array):
         return type(x), array.shape, array.dtype, array.flags.c_contiguous, cuda.device_of(array)
+    if cuda.is_array(array):  # whose values Python reads
+        return type(x), array.shape, array.dtype, array.tobytes()
     try:
         hash(x)
     except TypeError:
@@ -213,6 +221,9 @@ class _Watch:
     def __init__(self, before: _Watch | None) -> None:
         self.before = None if before is None else before.made
         self.made: weakref.WeakSet[Variable] = weakref.WeakSet()
+        self.seen_before = {} if before is None else before.seen
+        self.seen: dict[int, weakref.ref[Any]] = {}  # arrays that operations took, and none has made, by id
+        self.constants: list[Any] = []  # those that the call before took, too: they will be taken again
         self.params: dict[Parameter, None] = {}
         self.optimizers: dict[Any, None] = {}
         self.taken = ""  # the operation that took a result of the call before
@@ -226,6 +237,23 @@ class _Watch:
                 yield
         finally:
             slots.watch(None)
+        self._find_buffers()
+        self.constants = [x for key, seen in self.seen.items() if (x := seen()) is not None and self._was_seen(key, x)]
+
+    def _find_buffers(self) -> None:
+        """Add running statistics, which operations change and do not take, to the parameters."""
+        for each in self.optimizers:
+            target = getattr(each, "target", None)  # schedules have none
+            for param in () if target is None else target.params():
+                if getattr(param, "is_buffer", False):
+                    self.params[param] = None
+
+    def _was_seen(self, key: int, x: Any) -> bool:
+        return key in self.seen_before and self.seen_before[key]() is x
+
+    def _see(self, x: Any) -> None:
+        if _is_on_gpu(x):
+            self.seen[id(x)] = weakref.ref(x)
 
     def after_forward(self, node: Any, inputs: Sequence[Variable], outputs: Sequence[Variable]) -> None:
         for x in inputs:
@@ -233,6 +261,12 @@ class _Watch:
                 self.params[x] = None
             elif self.before is not None and x in self.before and not self._is_gradient(x):
                 self.taken = self.taken or node.operation
+            elif x not in self.made:
+                self._see(x.data)
+        for attribute in vars(node).values():
+            for x in attribute if isinstance(attribute, tuple) else (attribute,):
+                if not isinstance(x, Variable):
+                    self._see(x)
         self.made.update(outputs)
 
     def _is_gradient(self, x: Variable) -> bool:
@@ -284,6 +318,12 @@ def _memory(watch: _Watch) -> dict[Any, Any]:
     return {(id(kept), name): x for kept in _remembered(watch) for name, x in kept.items()}
 
 
+def _what_launches(watch: _Watch) -> list[Any]:
+    """What decides which kernels optimizers launch: their hooks, their groups, and switches such as `nesterov`."""
+    parts = [part for each in watch.optimizers for name in ("hooks", "groups") for part in getattr(each, name, ())]
+    return parts + [(name, x) for kept in _attributes(watch) for name, x in kept.items() if isinstance(x, bool)]
+
+
 class _Stale(Variable):
     """Stands for a gradient of the call before: a step that reads it adds up over calls."""
 
@@ -325,7 +365,7 @@ class _Recording:
                 lambda x: Variable(next(places)) if isinstance(x, Variable) else next(places), (args, options)
             )
             self.graph, self.outputs = self._record(cupy, step, *fixed)
-        self.watch, self.memory = watch, _memory(watch)
+        self.watch, self.memory, self.launches = watch, _memory(watch), _what_launches(watch)
         if self.memory.keys() != memory.keys():
             raise RuntimeError("an optimizer began to remember a parameter in it; take more calls to warm up: warmup=")
         for param, grad in zip(self.params, grads, strict=True):
@@ -351,8 +391,10 @@ class _Recording:
             return stream.end_capture(), outputs
 
     def is_of_now(self) -> bool:
-        """Say whether the graph reads the arrays that parameters have, and optimizers remember, now."""
+        """Say whether the graph reads the arrays that parameters have, and does what optimizers would do, now."""
         if any(param.data is not data for param, data in zip(self.params, self.data, strict=True)):
+            return False
+        if _what_launches(self.watch) != self.launches:
             return False
         now = _memory(self.watch)
         return now.keys() == self.memory.keys() and all(now[key] is x for key, x in self.memory.items())

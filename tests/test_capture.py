@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import simulated_cublas
 
-from dezero import Model, Parameter, Variable, cuda, detect_anomaly, optimizers, test_mode
+from dezero import Model, Parameter, Variable, checkpoint, cuda, detect_anomaly, kernels, optimizers, test_mode
 from dezero import functions as F
 from dezero import layers as L
+from dezero.models import Sequential
 
 
 @pytest.fixture(autouse=True)
@@ -206,6 +207,108 @@ def test_an_optimizer_that_forgets_is_captured_again(gpu):
                 optimizer.state.clear()
             losses.append(step(x, t))
         return [float(loss) for loss in losses], state_of(gpu, model, optimizer)
+
+    assert train(True) == train(False)
+
+
+def changed_on_the_way(gpu, captured, change, make_optimizer):
+    """The losses and the state of fourteen steps, with `change(model, optimizer)` in the middle."""
+    model, optimizer, step = make(make_optimizer)
+    step = cuda.capture(step) if captured else step
+    losses = []
+    for i, (x, t) in enumerate(batches(gpu, 14)):
+        if i == 7:
+            change(model, optimizer)
+        losses.append(step(x, t))
+    return [float(loss) for loss in losses], state_of(gpu, model, optimizer)
+
+
+CHANGES = {
+    "a group": lambda model, optimizer: optimizer.add_group(model.linear, lr=0.5),
+    "a hook": lambda model, optimizer: optimizer.add_hook(optimizers.WeightDecay(0.5)),
+    "a hook less": lambda model, optimizer: optimizer.hooks.clear(),
+    "a switch": lambda model, optimizer: setattr(optimizer, "nesterov", True),
+    "a switch of a group's": lambda model, optimizer: setattr(optimizer.groups[0], "nesterov", True),
+    "running statistics": lambda model, optimizer: setattr(model.norm.avg_mean, "data", model.norm.avg_mean.data + 1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_optimizer_that_would_launch_something_else_is_captured_again(gpu, change):
+    class Prepared(optimizers.MomentumSGD):
+        def setup(self, model):
+            super().setup(model)
+            self.add_hook(optimizers.WeightDecay(0.1))
+            self.add_group(model.scale, lr=0.1, nesterov=False)
+            return self
+
+    eager, captured = (changed_on_the_way(gpu, way, CHANGES[change], lambda: Prepared(0.01)) for way in (False, True))
+    assert captured == eager
+
+
+@pytest.mark.parametrize("wrap", [lambda w: w, lambda w: Variable(w)], ids=["an array", "a Variable"])
+def test_what_a_step_has_from_elsewhere_lives_as_long(gpu, wrap):
+    held = {"w": wrap(gpu.cupy.full(3, 2.0)), "rows": gpu.cupy.array([2, 0])}
+    step = cuda.capture(lambda x: F.get_item(Variable(x) * held["w"], (held["rows"],)).data)
+    x = gpu.cupy.arange(3.0)
+    for _ in range(5):
+        step(x)
+    held.clear()
+    gc.collect()
+    gpu.cupy.get_default_memory_pool().free_all_blocks()
+    others = [gpu.cupy.full(3, 7) for _ in range(10)]  # which would take their memory
+    np.testing.assert_array_equal(gpu.back(step(x)), [4, 0])
+    del others
+
+
+def test_what_calls_take_and_do_not_share_is_not_kept(gpu):
+    step = cuda.capture(lambda x: Variable(x) * gpu.cupy.full(1000, 2.0))
+    for _ in range(5):
+        step(gpu.cupy.ones(1000))
+    (calls,) = step.calls.values()
+    assert calls.watch.constants == []
+
+
+def test_values_of_numpys_arrays_are_what_python_reads(gpu):
+    step = cuda.capture(lambda x, n, rows: (x * float(n))[: rows[0]])
+    x = gpu.cupy.ones(10)
+    for i in range(24):
+        n, rows = np.array(i % 3 + 1.0), np.array([i % 2 + 1])
+        np.testing.assert_array_equal(gpu.back(step(x, n, rows)), np.full(i % 2 + 1, i % 3 + 1.0))
+    assert all(calls.recording is not None for calls in step.calls.values())
+
+
+def test_winograds_method_has_a_recording_of_its_own(gpu):
+    calls = []
+    step = cuda.capture(lambda x: (calls.append(1), x * 2)[1])
+    for _ in range(6):
+        step(gpu.cupy.ones(3))
+    with kernels.using_winograd(False):
+        step(gpu.cupy.ones(3))
+    assert len(calls) == 5
+
+
+def test_what_a_checkpoint_computes_again_drops_the_same(gpu):
+    def train(captured):
+        np.random.seed(0)
+        parts = [Sequential(L.Linear(8, in_size=8), F.tanh, lambda x: F.dropout(x, 0.5)) for _ in range(3)]
+        model = Sequential(*parts)
+        model.to_gpu()
+        optimizer = optimizers.SGD(0.1).setup(model)
+
+        def nested(x):
+            return F.dropout(checkpoint(parts[2], checkpoint(parts[1], x)), 0.5)
+
+        def step(x):
+            loss = F.sum(checkpoint(nested, F.dropout(checkpoint(parts[0], x), 0.5)) ** 2)
+            model.cleargrads()
+            loss.backward()
+            optimizer.update()
+            return loss
+
+        step = cuda.capture(step) if captured else step
+        losses = [step(gpu.cupy.ones((4, 8), "f4")) for _ in range(10)]
+        return [float(loss) for loss in losses], state_of(gpu, model, optimizer), np.random.rand()
 
     assert train(True) == train(False)
 
