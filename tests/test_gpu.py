@@ -5,6 +5,7 @@ Each test runs on a device where there is one, and on the stand-in for CuPy ever
 
 import contextlib
 import gc
+import os
 import pickle
 import runpy
 import subprocess
@@ -724,3 +725,38 @@ def test_dropout_is_a_launch_forward_and_one_back(simulated):
         y.backward()
 
     assert launches_of(simulated, step) == ["dropout", "__mul__"]
+
+
+IMPORTED_BY_TWO = """
+import sys, threading
+from simulated_gpu import modules
+
+sys.modules.update(modules())
+from dezero import kernels
+
+x, begun, asked, found = sys.modules["cupy"].ones(3), threading.Event(), threading.Event(), []
+
+class Slow:  # an import that takes a while in the middle of the folder
+    def find_spec(self, name, path=None, target=None):
+        if name == "dezero.kernels.gpu.softmax":
+            begun.set()
+            asked.wait(1)
+
+sys.meta_path.insert(0, Slow())
+first = threading.Thread(target=kernels.for_array, args=(x,))
+second = threading.Thread(target=lambda: (found.append(hasattr(kernels.for_array(x), "update_all")), asked.set()))
+first.start()
+begun.wait()
+second.start()
+second.join()
+first.join()
+assert found == [True], found
+"""
+
+
+def test_a_thread_waits_while_another_imports_the_kernels():
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(dezero.__file__).parent.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BY_TWO], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

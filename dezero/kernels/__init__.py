@@ -29,7 +29,6 @@ import contextlib
 import importlib
 import importlib.util
 import os
-import sys
 import threading
 import types
 import warnings
@@ -122,10 +121,19 @@ def _begin() -> str:
 def for_array(x: Any) -> Any:
     """Return the backend, a module, that works on the array `x`."""
     if cuda.get_array_module(x) is not np:
-        return sys.modules.get("dezero.kernels.gpu") or importlib.import_module("dezero.kernels.gpu")
+        return _gpu or _import_gpu()
     if _choice.module is None:
         _begin()
     return _choice.module
+
+
+_gpu: Any = None  # the folder gpu/, once all of it is imported: sys.modules has it while another thread imports it
+
+
+def _import_gpu() -> Any:
+    global _gpu
+    _gpu = importlib.import_module("dezero.kernels.gpu")
+    return _gpu
 
 
 def serving(x: Any) -> str:
