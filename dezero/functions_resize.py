@@ -34,11 +34,12 @@ def _as_images(operation: str, x: Any) -> Variable:
 
 
 def _weigh(A: Any, x: Variable, B: Any) -> Variable:
-    """A x B^T for every image and channel, with the matrices in x's dtype and on its device."""
-    xp = cuda.get_array_module(x.data)
+    """A x B^T for every image and channel, with the matrices in x's dtype."""
     dtype = x.dtype if is_floating(x.dtype) else np.float64
-    return matmul(matmul(xp.asarray(A, dtype), x), xp.asarray(B.T, dtype))
+    return matmul(matmul(A.astype(dtype), x), B.T.astype(dtype))
 
+
+# Weights and cells are worked out where x is: a copy from the host cannot be captured, and every call would make one.
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Pooling
@@ -77,11 +78,12 @@ def adaptive_average_pooling(x: Any, output_size: Any) -> Variable:
     x = _as_images("adaptive_average_pooling", x)
     OH, OW = check_pair("adaptive_average_pooling", "output_size", output_size, at_least=1)
     H, W = x.shape[2:]
-    return _weigh(_window_means(H, OH), x, _window_means(W, OW))
+    xp = cuda.get_array_module(x.data)
+    return _weigh(_window_means(xp, H, OH), x, _window_means(xp, W, OW))
 
 
-def _window_means(size: int, outsize: int) -> Any:
-    i, cells = np.arange(outsize)[:, None], np.arange(size)
+def _window_means(xp: Any, size: int, outsize: int) -> Any:
+    i, cells = xp.arange(outsize)[:, None], xp.arange(size)
     start, end = i * size // outsize, -((i + 1) * -size // outsize)
     inside = (start <= cells) & (cells < end)
     return inside / inside.sum(axis=1, keepdims=True)
@@ -124,13 +126,13 @@ def upsample(
     if align_corners and mode == "nearest":
         raise ValueError("upsample: align_corners is for mode='bilinear'; 'nearest' has no corners to align")
     (H, W), ((OH, OW), (h, w)) = x.shape[2:], _outsize_and_steps(x, size, scale_factor)
+    xp = cuda.get_array_module(x.data)
     if mode == "nearest":
-        xp = cuda.get_array_module(x.data)
-        rows, columns = xp.asarray(_nearest_cells(H, OH, h)), xp.asarray(_nearest_cells(W, OW, w))
+        rows, columns = _nearest_cells(xp, H, OH, h), _nearest_cells(xp, W, OW, w)
         return get_item(x, (slice(None), slice(None), rows[:, None], columns))
     if align_corners:
         h, w = (H - 1) / max(OH - 1, 1), (W - 1) / max(OW - 1, 1)
-    return _weigh(_hats(H, OH, h, align_corners), x, _hats(W, OW, w, align_corners))
+    return _weigh(_hats(xp, H, OH, h, align_corners), x, _hats(xp, W, OW, w, align_corners))
 
 
 def _outsize_and_steps(x: Variable, size: Any, scale_factor: Any) -> tuple[Pair, tuple[float, float]]:
@@ -157,16 +159,16 @@ def _is_scale(scale: Any) -> bool:
     return is_number and 0 < float(scale) < math.inf
 
 
-def _nearest_cells(size: int, outsize: int, step: float) -> Any:
+def _nearest_cells(xp: Any, size: int, outsize: int, step: float) -> Any:
     """Which cell of x each cell of y is: floor(i * step), rounded as PyTorch does it."""
     step = 0.5 if outsize == 2 * size else step  # twice the pixels is each of them twice, whatever the scale_factor
-    cells = np.floor(np.arange(outsize, dtype=np.float32) * np.float32(step)).astype(int)
-    return np.minimum(cells, size - 1)
+    cells = xp.floor(xp.arange(outsize, dtype=np.float32) * np.float32(step)).astype(int)
+    return xp.minimum(cells, size - 1)
 
 
-def _hats(size: int, outsize: int, step: float, align_corners: bool) -> Any:
+def _hats(xp: Any, size: int, outsize: int, step: float, align_corners: bool) -> Any:
     """The weights of linear interpolation: a hat over each cell of y's place in x, down to 0 at a distance of 1."""
-    i = np.arange(outsize)
+    i = xp.arange(outsize)
     place = i * step if align_corners else (i + 0.5) * step - 0.5
-    place = np.clip(place, 0, size - 1)  # beyond the outermost centres their pixels go on
-    return np.maximum(1 - abs(place[:, None] - np.arange(size)), 0)
+    place = xp.clip(place, 0, size - 1)  # beyond the outermost centres their pixels go on
+    return xp.maximum(1 - abs(place[:, None] - xp.arange(size)), 0)

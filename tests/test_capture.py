@@ -288,6 +288,23 @@ def test_winograds_method_has_a_recording_of_its_own(gpu):
     assert len(calls) == 5
 
 
+@pytest.mark.parametrize(
+    "resize",
+    [
+        lambda x: F.upsample(x, scale_factor=2),
+        lambda x: F.upsample(x, size=(4, 3), mode="bilinear"),
+        lambda x: F.adaptive_average_pooling(x, 2),
+    ],
+)
+def test_images_of_other_sizes(gpu, resize):
+    step = cuda.capture(resize)
+    x = gpu.to(np.random.default_rng(0).standard_normal((2, 3, 5, 5)).astype(np.float32))
+    expected = gpu.back(resize(x).data)
+    for _ in range(6):
+        np.testing.assert_array_equal(gpu.back(step(x).data), expected)
+    assert len(step.calls) == 1
+
+
 def test_what_a_checkpoint_computes_again_drops_the_same(gpu):
     def train(captured):
         np.random.seed(0)
