@@ -350,6 +350,8 @@ class _Recording:
                 "within it, as with reset_state()"
             )
         cupy, memory = cuda.need_gpu("capture"), _memory(watch)
+        self.current_stream = cupy.cuda.get_current_stream
+        self.stream = self.current_stream()  # of the last launch
         self.slots = _slots()
         self.pool = cupy.cuda.MemoryPool()
         self.params = list(watch.params)
@@ -406,12 +408,20 @@ class _Recording:
 
     def replay(self, arrays: list[Any]) -> Any:
         """Launch the graph for another batch."""
+        self._queue_up()
         for place, x in zip(self.inputs, arrays, strict=True):
             place[...] = x
         self.recorder.before_replay()
         for param, grad in zip(self.params, self.grads, strict=True):
             param.grad = grad
         return self._launch()
+
+    def _queue_up(self) -> None:
+        """Have this stream wait for that of the last launch, which may still read the fixed arrays."""
+        stream = self.current_stream()
+        if stream != self.stream:
+            stream.wait_event(self.stream.record())
+            self.stream = stream
 
     def _launch(self) -> Any:
         self.graph.launch()

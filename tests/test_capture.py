@@ -261,6 +261,26 @@ def test_what_a_step_has_from_elsewhere_lives_as_long(gpu, wrap):
     del others
 
 
+def test_a_call_in_another_stream_waits_for_the_one_before(gpu):
+    cupy = gpu.cupy
+    found = cupy.zeros(3)
+
+    def add(x):
+        found.__iadd__(x)
+
+    step = cuda.capture(add)
+    for i in range(5):
+        step(cupy.full(3, float(i)))
+    batches = [cupy.full(3, 10.0**i) for i in (1, 2, 3, 4)]
+    streams = [cupy.cuda.Stream(non_blocking=True) for _ in range(2)]
+    cupy.cuda.Device().synchronize()
+    for i, x in enumerate(batches):
+        with streams[i % 2]:
+            step(x)
+    cupy.cuda.Device().synchronize()
+    np.testing.assert_array_equal(gpu.back(found), 11110 + sum(range(5)))
+
+
 def test_what_calls_take_and_do_not_share_is_not_kept(gpu):
     step = cuda.capture(lambda x: Variable(x) * gpu.cupy.full(1000, 2.0))
     for _ in range(5):
