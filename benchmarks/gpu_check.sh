@@ -34,7 +34,9 @@ step() {  # step SECONDS NAME COMMAND...
 
 tests=(tests/test_gpu.py tests/test_capture.py tests/test_cudnn.py tests/test_cublas.py tests/test_gpu_updates.py)
 tests+=(tests/test_dataloaders.py tests/test_precision.py tests/test_readme.py tests/test_gpu_kernels.py)
-tests+=(tests/test_gpu_operations.py)
+tests+=(tests/test_gpu_operations.py tests/test_recurrent.py tests/test_layers_sequence.py tests/test_layers_norm.py)
+tests+=(tests/test_layers_attention.py tests/test_optimizer_groups.py tests/test_optimizer_state.py)
+tests+=(tests/test_schedules.py tests/test_models_vision.py)
 
 step 60 report "$python" -m dezero.cuda
 if grep -q "^device 0" "$folder/report.log"; then  # without a GPU the rest says nothing
