@@ -300,7 +300,11 @@ class GradScaler:
         self._scaled = True
         if _bytes_of_float(loss) == 2:
             loss = astype(loss, np.float32)  # 65,536 is infinity in float16
-        return loss * self._scale
+        slots = _slots_of_a_capture()
+        if slots is None:
+            return loss * self._scale
+        slots.action(lambda: setattr(self, "_scaled", True))
+        return loss * slots.number(lambda: self._scale, loss.dtype)  # that of each replay
 
     def unscale(self, optimizer: Any) -> None:
         """g /= scale for each gradient g of the optimizer's parameters, in place: for clipping by hand, say.
@@ -343,9 +347,12 @@ class GradScaler:
         """Unscale, and run `optimizer.update()` where all gradients are finite; say whether it was.
 
         A step that is not taken leaves parameters and the optimizer's state and count of steps as they are. Raises what
-        `unscale` does, but does not mind that it was called, and what `optimizer.update()` raises.
+        `unscale` does, but does not mind that it was called, and what `optimizer.update()` raises; RuntimeError in a
+        step given to `cuda.capture`, which must not read: `scale` may be called there, `step` and `update` behind it.
         """
         _check_optimizer("step", optimizer)
+        if self.enabled and _slots_of_a_capture() is not None:
+            raise RuntimeError("GradScaler.step reads whether gradients are finite; call it behind the captured step")
         if not self.enabled:
             optimizer.update()
             return True
@@ -433,3 +440,9 @@ def _all_finite(arrays: Sequence[Any]) -> list[Any]:
         xp = cuda.get_array_module(x)
         finite.setdefault(xp, []).append(xp.isfinite(x).all())
     return [xp.stack(each).all() for xp, each in finite.items()]
+
+
+def _slots_of_a_capture() -> Any:
+    """kernels/gpu/slots.py while a step is captured, else None."""
+    slots = sys.modules.get("dezero.kernels.gpu.slots")
+    return slots if slots is not None and slots.capturing() else None

@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 import simulated_cublas
 
-from dezero import Model, Parameter, Variable, checkpoint, cuda, detect_anomaly, kernels, optimizers, test_mode
+from dezero import (
+    GradScaler,
+    Model,
+    Parameter,
+    Variable,
+    autocast,
+    checkpoint,
+    cuda,
+    detect_anomaly,
+    kernels,
+    optimizers,
+    test_mode,
+)
 from dezero import functions as F
 from dezero import layers as L
 from dezero.models import Sequential
@@ -306,6 +318,50 @@ def test_winograds_method_has_a_recording_of_its_own(gpu):
     with kernels.using_winograd(False):
         step(gpu.cupy.ones(3))
     assert len(calls) == 5
+
+
+def test_losses_are_scaled_by_the_scale_of_each_call(gpu):
+    def train(captured):
+        np.random.seed(0)
+        model, scaler = L.Linear(2, in_size=3), GradScaler(64.0, growth_interval=2)
+        model.to_gpu()
+        optimizer = optimizers.SGD(0.01).setup(model)
+
+        def step(x):
+            with autocast("float16"):
+                loss = F.sum(model(x) ** 2)
+            model.cleargrads()
+            scaler.scale(loss).backward()
+            return loss
+
+        step = cuda.capture(step) if captured else step
+        losses = []
+        for _ in range(10):
+            losses.append(step(gpu.cupy.ones((4, 3), "f4")))
+            assert scaler.step(optimizer)
+            scaler.update()
+        return [float(loss) for loss in losses], state_of(gpu, model, optimizer)
+
+    assert train(True) == train(False)
+
+
+def test_a_scalers_step_is_not_part_of_a_captured_one(gpu):
+    model, scaler = L.Linear(2, in_size=3), GradScaler(8.0)
+    model.to_gpu()
+    optimizer = optimizers.SGD(0.01).setup(model)
+
+    @cuda.capture
+    def step(x):
+        model.cleargrads()
+        scaler.scale(F.sum(model(x))).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    x = gpu.cupy.ones((4, 3), "f4")
+    for _ in range(3):
+        step(x)
+    with pytest.raises(RuntimeError, match=r"GradScaler.step reads whether gradients are finite; call it behind"):
+        step(x)
 
 
 @pytest.mark.parametrize(
