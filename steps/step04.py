@@ -81,4 +81,5 @@ for power in range(1, 12, 2):
     print(f"1e-{power:02}    {abs(forward - exact):.1e}           {abs(central - exact):.1e}")
 
 # Exercise: estimate the derivative of x ** 2 * exp(x) at x = 1, which is 3 * e.
-# Hint: `numerical_grad` takes any Python function that turns a Variable into a Variable.
+# Hint: `numerical_grad` takes any Python function that turns a Variable into a Variable. This one may open the box,
+# and put a box around what it calculates.

@@ -9,10 +9,10 @@ This is the chain rule, and for the calculation of step 3 it says
 
 The product can be worked out from either end. From the right, beginning at x, the numbers on the way are db/dx and
 dy/dx. From the left, beginning at y, they are dy/da and dy/dx. For single numbers it makes no difference. For arrays
-it does: between two arrays of n numbers there are n times n derivatives, a table, and multiplying two tables takes n
-** 3 multiplications. But the result of a calculation that is to be improved is one number, "how bad is it". Beginning
-there, every product is a row times a table, n ** 2 multiplications, and one walk gives the derivatives with respect
-to every number that went in. Beginning at the result and walking back is called backpropagation.
+it does. Between two arrays of n numbers there are n times n derivatives, a table, and the product of two such tables
+takes n ** 3 multiplications. But the result of a calculation that is to be improved is one number, "how bad is it".
+Beginning there, every product is a row times a table, n ** 2 multiplications, and one walk gives the derivatives with
+respect to every number that went in. Beginning at the result and walking back is called backpropagation.
 
 The core is that of step 4.
 
@@ -78,7 +78,7 @@ dy_da = dy_db * db_da
 print(f"from y: dy/da = {dy_da:.6f}, dy/dx = {dy_da * da_dx:.6f}")
 print(f"numerical gradient = {numerical_grad(lambda x: Exp()(Square()(Exp()(x))), x):.6f}")
 
-# Three operations from n numbers to n numbers, and a last one from n numbers to a single one.
+# Three operations from n numbers to n numbers, and a last one from n numbers to a single one. `@` multiplies tables.
 n = 100
 tables = [np.random.default_rng(seed).normal(size=(n, n)) / 10 for seed in range(3)]
 row = np.ones((1, n))

@@ -114,5 +114,5 @@ y.backward()
 print(f"y after 10,000 operations = {y.data:.6f}")
 print(f"dy/dx after 10,000 operations = {x.grad:.6f}")
 
-# Exercise: print the type of every Function that `backward` visits for y = Exp()(Square()(Exp()(x))).
+# Exercise: print the type of every Function that `backward` visits for y = Square()(Exp()(x)).
 # Hint: one line inside the loop: print(type(func).__name__). What is the first name?

@@ -14,9 +14,9 @@ On the way back, both B and C send a gradient to a. A may go on only when both h
 derivative times the whole gradient of a. The walk of step 14 takes from its list what was put in last. It visits C,
 hands on to A at once, with half of the gradient, and when B has been visited it goes to A again.
 
-The rule: visit a Function only after every Function that used its output. Going through the graph in this order, the
-reverse of a topological order, visits each Function once, and hands on only what is complete. How to find the order
-cheaply is step 16.
+The rule: visit a Function only after every Function that used its output. An order in which everything comes after
+what it needs is called topological, and this is one, read backward. It visits each Function once, and hands on only
+what is complete. How to find it cheaply is step 16.
 
 The core is that of step 14.
 

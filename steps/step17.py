@@ -138,7 +138,7 @@ import tracemalloc
 
 
 def megabytes_held(with_rings):
-    """Calculate ten times with a million numbers, throw every result away, and return what is still held."""
+    """Calculate ten times with a megabyte of numbers, throw every result away, and return what is still held."""
     tracemalloc.start()
     for _ in range(10):
         x = Variable(np.ones(125_000))  # one megabyte

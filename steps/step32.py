@@ -8,7 +8,8 @@ x1.data. The operators of step 22 do the rest, since they call Functions, and Fu
 at a Variable used twice is recorded for the same reason.
 
 Recording costs time and memory, and most programs want the first derivative alone. So the new line, the mode of step
-18, stands around the walk and switches recording off, unless backward(create_graph=True) asks for it.
+18, stands around the walk and switches recording off, unless backward(create_graph=True) asks for it. The lines under
+it move to the right, and are the same.
 
 Below stands the core of step 22 with these changes, to be compared line by line: diff steps/step22.py steps/step32.py
 

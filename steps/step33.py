@@ -6,8 +6,9 @@ Now it can. The first backward pass records its own graph, and the gradient it l
 second pass. Between the two stands x.cleargrad(), or the second derivative would be added to the first.
 
 From here on the steps use the full core, dezero/core.py. In idea it is the core of step 32. Daily use added to it:
-numbers take on the type of the arrays beside them, arrays may have different shapes (step 40), leaves can refuse a
-gradient (requires_grad), a gradient is checked when it comes back, and errors say what to do.
+numbers take on the type of the arrays beside them, arrays may have different shapes (step 40), a Function may have
+outputs that nobody uses, leaves can refuse a gradient (requires_grad), a gradient is checked when it comes back, and
+errors say what to do.
 
 New: dezero.Variable, backward(create_graph=True)
 Look at: the iterations of step 29, number by number, with nothing found on paper.

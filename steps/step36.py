@@ -12,9 +12,9 @@ through both. This is called double backpropagation.
 
 It is useful wherever what is wanted is said in terms of slopes. Here a curve is wanted whose slope is everywhere
 equal to its height, and which begins at 1. The curve is a polynomial with coefficients c, not known yet. How badly it
-fails is measured by one number, the loss: the squares of slope minus height, added up over some places, and the
-square of what is missing at the beginning. Gradient descent on c does the rest, as in step 28. Nothing in the program
-mentions the number e, and yet the curve ends there.
+fails is measured by one number, the loss: the squares of slope minus height, added up over some places, and ten times
+the square of what is missing at the beginning. Gradient descent on c does the rest, as in step 28. Nothing in the
+program tells the curve of the number e, and yet it ends there.
 
 Penalties on gradients, used when networks are trained to generate images, and networks that solve the equations of
 physics work in the same way.
@@ -68,7 +68,7 @@ for i in range(1001):
     loss = loss_of(c, places)
     if i in (0, 5, 25, 1000):
         print(f"iteration {i:4}: loss = {loss.data:.6f}, height at 1 = {polynomial(c, np.array(1.0)).data:.4f}")
-        curves[i] = np.broadcast_to(polynomial(c, everywhere).data, 100)
+        curves[i] = polynomial(c, everywhere).data
     loss.backward()
     for coefficient in c:
         coefficient.data -= 0.03 * coefficient.grad.data

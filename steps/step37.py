@@ -13,7 +13,7 @@ of numbers:
 The way back begins with one row, a number for each result, and multiplies it with the last table, then the one before.
 A row times a table is a row again. No table of an operation on arrays of a million numbers is ever built. An
 elementwise operation, where y[i] depends on x[i] alone, has a table that is 0 off its diagonal. A row times such a
-table is the row times the diagonal, number by number: gy * cos(x), as it stands in sine's backward since step 31.
+table is the row times the diagonal, number by number: gy * cos(x), as it stands in sine's backward since step 27.
 
 backward() begins with a row of ones. x.grad is therefore the sum of all rows of the table: the derivative of the sum
 of all results. The steps up to 41 look at operations that are not elementwise, table by table.

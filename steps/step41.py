@@ -67,7 +67,7 @@ for name, v, estimate in (
 ):
     print(f"gradient of {name}: largest difference = {np.abs(v.grad.data - estimate).max():.1e}")
 
-# What dezero has: F.matmul and the operator @, which also take vectors and whole batches of matrices.
+# What dezero has: F.matmul and the operator @, which also take single rows and whole batches of matrices.
 print(f"F.matmul gives the same = {np.array_equal(F.matmul(x, W).data, y.data)}")
 print(f"x @ W gives the same = {np.array_equal((x @ W).data, y.data)}")
 try:

@@ -119,7 +119,7 @@ kinds = {
     "MLP of this step": lambda: MLP((10, 1)),
     "TwoLayers": TwoLayers,
     "models.MLP": lambda: models.MLP((10, 1)),
-    "models.Sequential": lambda: models.Sequential(L.Linear(10), F.sigmoid, L.Linear(1)),
+    "models.Sequential": lambda: models.Sequential(L.Linear(10), F.sigmoid, L.Linear(1)),  # l1 is the sigmoid
 }
 answers = []
 for kind, make in kinds.items():

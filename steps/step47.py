@@ -128,7 +128,7 @@ labels = np.random.randint(3, size=200)
 y = model(samples)
 print(f"loss of a model that knows nothing = {F.softmax_cross_entropy(y, labels).data:.4f}")
 print(f"log 3, the loss of a guess = {np.log(3):.4f}")
-print(f"accuracy of the guesses = {F.accuracy(y, labels).data:.3f}")
+print(f"accuracy of the guesses = {F.accuracy(y, labels).data:.3f}")  # the part that is right
 
 # Exercise: what is the loss of a model that always gives the probability 0.9 to one class, and is right nine times of
 # ten? Compare with one that gives 0.99 and is right as often.

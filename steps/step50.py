@@ -14,8 +14,8 @@ on the training data still falls and that on the test data rises, the model lear
 they have in common. This is overfitting.
 
 New: DataLoader, iterator, overfitting
-Look at: the batches of a small data set, the last of them smaller, and how loss and accuracy on the test data, 0.99 in
-the end, stay behind those on the training data.
+Look at: the batches of a small data set, the last of them smaller; the loss on the test data, which stays above that
+on the training data; and the accuracy on both, 0.99 in the end.
 """
 
 import math

@@ -3,7 +3,7 @@
 Question: What is left of a training when the program ends?
 
 Nothing, unless it is written to a file. What a model has learned is in its parameters, and they are arrays with
-names: l0/W, l0/b and so on (step 44). NumPy writes many arrays with names into one file, of the kind npz. The program
+names: l0/W, l0/b and so on (step 45). NumPy writes many arrays with names into one file, of the kind npz. The program
 that made the model is not in the file. Whoever loads it makes the model first, and then gives it the arrays.
 
 So the file and the model have to agree, and it pays to be strict: every name in both, every shape the same. A file
@@ -17,8 +17,8 @@ To go on with a training, parameters are not enough. Adam remembers a mean of pa
 46). That is written and read by save_state and load_state of dezero.serializers.
 
 New: save_weights, load_weights, dezero.serializers
-Look at: what is in the file, what a model says that it does not fit, and a training that was interrupted and ends
-with the same numbers, to the last bit, as one that was not.
+Look at: what is in the file, what is said where file and model do not fit, and a training that was interrupted and
+ends with the same numbers, to the last bit, as one that was not.
 """
 
 import tempfile

@@ -66,7 +66,7 @@ class Net(models.Model):
         self.l0, self.l1, self.l2 = L.Linear(300), L.Linear(300), L.Linear(10)
 
     def forward(self, x):
-        x = F.dropout(x, 0.4 * self.ratio)  # fewer pixels than hidden units
+        x = F.dropout(x, 0.4 * self.ratio)  # pixels are left out less often than hidden units
         x = F.dropout(F.relu(self.l0(x)), self.ratio)
         x = F.dropout(F.relu(self.l1(x)), self.ratio)
         return self.l2(x)

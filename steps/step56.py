@@ -10,7 +10,7 @@ kernel may move on by more than one pixel: stride says by how many. The number o
 
 since the last place is the size of the padded image minus that of the kernel, and every stride-th place up to it
 counts. The division is rounded down: what is left over at the right and lower border is not seen. With an odd kernel,
-pad = (KH - 1) / 2 and stride 1, the size stays as it is. With stride 2 it is halved.
+pad = (KH - 1) / 2 and stride 1, the size stays as it is. With stride 2 it is halved, and rounded up.
 
 Images come in batches and have channels, such as red, green and blue. A window then reaches through all C channels,
 and so does a kernel. An image becomes another of as many channels as there are kernels, OC:

@@ -81,6 +81,7 @@ np.random.seed(0)
 one, ten = np.random.rand(1, 3, 7, 7), np.random.rand(10, 3, 7, 7)
 print(f"shape of im2col(x, 5) = {F.im2col(one, 5).shape}")
 print(f"shape of im2col(x, (5, 5)) of ten images = {F.im2col(ten, (5, 5)).shape}")
+# A size may be one number, for height and width, or two; `pair` makes two of it.
 print(f"pair(1) = {utils.pair(1)}, pair((1, 2)) = {utils.pair((1, 2))}")
 
 x = Variable(np.random.randn(1, 5, 15, 15))

@@ -11,7 +11,7 @@ old state, and makes the new state of both:
     h = tanh(x Wx + b + h Wh)        (N, D) (D, H) + (H,) + (N, H) (H, H) -> (N, H)
 
 The same parameters are used at every place. So the graph of a whole sequence is a long chain, and the way back leads
-through all of it: backpropagation through time. Nothing new is needed, as the engine follows creators, and each
+through all of it: backpropagation through time. Nothing new is needed, as the way back follows creators, and each
 parameter adds up its gradients from all places (step 14).
 
 A thousand places would make a graph of thousands of Functions before the first update. So the chain is cut every 25
@@ -38,7 +38,7 @@ class RNN(L.Layer):
     def __init__(self, hidden_size):
         super().__init__()
         self.x2h = L.Linear(hidden_size)
-        self.h2h = L.Linear(hidden_size, nobias=True)
+        self.h2h = L.Linear(hidden_size, nobias=True)  # b is also called bias, and x2h has one
         self.h = None
 
     def reset_state(self):

@@ -16,7 +16,7 @@ One long sequence is also slow to learn from: a place at a time, a batch of one.
 places at once. With 1,000 values and a batch of 10, row 0 begins at 0, row 1 at 100, and so on, and every row walks on
 by one. Each row keeps its own state. Samples that follow each other must not be shuffled.
 
-This is the end of the road. The engine of step 22 and the gradients with graphs of step 32 are dezero/core.py, the
+This is the end of the road. The core of step 22 and the gradients with graphs of step 32 are dezero/core.py, the
 operations, layers and optimizers from 37 on are F, L and dezero.optimizers; each file can now be read from top to
 bottom. Those who want to go on find four more steps in steps/beyond/: a deep network with short cuts, a network that
 writes, pictures of what a network looks at, and an operation of one's own with its place among the tests.
