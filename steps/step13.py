@@ -9,7 +9,7 @@ round. For a sum both answers are 1, whatever the numbers are, so the gradient t
 
 On the way back everything is mirrored: `backward` gets as many gradients as there were outputs, and returns as many
 as there were inputs. The walk pairs them with the inputs. With strict=True, zip raises an error when `backward`
-returns too few or too many.
+returns too few or too many. Of several outputs each has to be used, or there is no gradient for it yet (step 33).
 
 New: Add.backward
 Changed: Variable.backward, Function.backward

@@ -66,6 +66,7 @@ def make_train(model, optimizer):
 # Demonstration --------------------------------------------------------------------------------------------------------
 
 options = read_options(__doc__, gpu=True)
+np.set_printoptions(precision=6, suppress=True)
 
 x = Variable(np.array([[-1.0, 0.0, 1000.0]], dtype=np.float32))
 print(f"x belongs to {cuda.get_array_module(x).__name__}")

@@ -142,4 +142,5 @@ show("step58_feature_maps", draw, size=(13, 5))
 show("step58_first_block", dezero.graph(model.block(1, dezero.Variable(x, name="x"))))
 
 # Exercise: how many parameters has the network without fc6, fc7 and fc8, and how many of its multiply-adds are theirs?
-# Hint: the table has all the numbers. model.summary(x).rows is a list of them, to be added up by Python.
+# Hint: the table has all the numbers. model.summary(x).rows is a list of them, to be added up by Python. Its first row
+# is the sum of the others.
