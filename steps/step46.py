@@ -13,13 +13,19 @@ update keep most of its last movement, like a ball that rolls:
 
     v <- momentum * v - lr * gradient        p <- p + v
 
-To and fro cancels, and what goes forward adds up. Adam gives each number of each parameter a learning rate of its
-own, smaller where its gradients have been large. It needs the least care of all and is the usual first choice.
+To and fro cancels, and what goes forward adds up. Adam remembers a mean of past gradients, m, and a mean of their
+squares, v, for each number of each parameter, and divides the one by the root of the other:
+
+    m <- m + (1 - beta1) * (gradient - m)        v <- v + (1 - beta2) * (gradient ** 2 - v)
+    p <- p - lr * m / (sqrt(v) + eps)
+
+So each number has a learning rate of its own, smaller where its gradients have been large. It needs the least care of
+all and is the usual first choice. Both means begin at zero and are too small at first; lr makes up for that.
 
 Before the rule, hooks may look at the gradients and change them. WeightDecay adds a little of the parameter to its
 gradient, so that no weight grows without need.
 
-New: Optimizer, SGD, MomentumSGD, WeightDecay, hook, dezero.optimizers.Adam
+New: Optimizer, SGD, MomentumSGD, Adam, WeightDecay, hook
 Look at: where three rules get in a long valley, and the losses of the network of step 45 under each of them.
 """
 
@@ -85,6 +91,33 @@ class MomentumSGD(Optimizer):
         param.data += v
 
 
+class Adam(Optimizer):
+    """m and v are means of the gradient and of its square; p <- p - lr * m / (sqrt(v) + eps)."""
+
+    def __init__(self, alpha=0.001, beta1=0.9, beta2=0.999, eps=1e-8):
+        super().__init__()
+        self.alpha, self.beta1, self.beta2, self.eps = alpha, beta1, beta2, eps
+        self.t = 0  # how many updates there were
+        self.ms, self.vs = {}, {}
+
+    def update(self):
+        self.t += 1
+        super().update()
+
+    @property
+    def lr(self):
+        """alpha, and more for m, which begins at zero, less for v, which does too."""
+        return self.alpha * np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
+
+    def update_one(self, param):
+        g = param.grad.data
+        m = self.ms.setdefault(param, np.zeros_like(param.data))
+        v = self.vs.setdefault(param, np.zeros_like(param.data))
+        m += (1 - self.beta1) * (g - m)
+        v += (1 - self.beta2) * (g**2 - v)
+        param.data -= self.lr * m / (np.sqrt(v) + self.eps)
+
+
 class WeightDecay:
     """A hook: each gradient gets `rate` times its parameter."""
 
@@ -130,6 +163,8 @@ same = np.array_equal(walk(optimizers.SGD(0.95)), walk(SGD(0.95)))
 print(f"optimizers.SGD gives the same = {same}")
 same = np.allclose(walk(optimizers.MomentumSGD(0.2)), walk(MomentumSGD(0.2)), rtol=1e-12)
 print(f"optimizers.MomentumSGD gives the same = {same}")
+same = np.allclose(walk(optimizers.Adam(0.4)), walk(Adam(0.4)), rtol=1e-12)
+print(f"optimizers.Adam gives the same = {same}")
 
 mine, theirs = SGD(0.95), optimizers.SGD(0.95)
 mine.add_hook(WeightDecay(0.1))

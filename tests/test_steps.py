@@ -396,7 +396,8 @@ STEPS |= {
         {"loss after 1000 iterations of SGD": at_least(0.3)}
         | {f"loss after 1000 iterations of {name}": below(0.02) for name in ("MomentumSGD", "Adam")},
         says=(
-            r"^optimizers\.SGD gives the same = True\noptimizers\.MomentumSGD gives the same = True$",
+            r"^optimizers\.SGD gives the same = True\noptimizers\.MomentumSGD gives the same = True\n"
+            r"optimizers\.Adam gives the same = True$",
             r"^optimizers\.WeightDecay gives the same = True$",
             r"^SGD: place after 60 iterations = \(-2\.5306, 0\.0036\)$",
             r"^MomentumSGD: place after 60 iterations = \(-0\.1237, -0\.0440\)$",
@@ -1083,7 +1084,9 @@ def test_an_MLP_taught_is_that_of_models(taught):
     assert all(param.grad is None for param in mine.params())
 
 
-@pytest.mark.parametrize(("name", "options"), [("SGD", {"lr": 0.3}), ("MomentumSGD", {"lr": 0.1, "momentum": 0.8})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("SGD", {"lr": 0.3}), ("MomentumSGD", {"lr": 0.1, "momentum": 0.8}), ("Adam", {"alpha": 0.1})]
+)
 def test_an_optimizer_taught_is_that_of_optimizers(taught, name, options):
     models = []
     for module in (taught(46), dezero.optimizers):
