@@ -148,6 +148,6 @@ def test_an_epochs_order_follows_from_its_seed():
 def test_recordings_replay_what_a_loader_draws():
     with random.recording() as noted, loading(0, np.arange(1), seed=1):
         first = random.uniform()
-    assert noted.uniforms == []
+    assert noted.places == []
     with random.replaying(noted), loading(0, np.arange(1), seed=1):
         assert random.uniform() == first

@@ -524,7 +524,8 @@ def test_a_busy_process_is_ended_in_time():
     children = multiprocessing.active_children()
     loader.close()
     assert left(0) == []
-    assert sorted(child.exitcode for child in children) == [-signal.SIGTERM, 0]  # one was idle
+    # One was idle. A forkserver that learns too late of a signal says 255.
+    assert sorted(child.exitcode for child in children) in ([-signal.SIGTERM, 0], [0, 255])
 
 
 def sleep_long():
