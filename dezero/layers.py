@@ -1,9 +1,11 @@
 """L: every layer, offered in one place. Each lives in a room of its own:
 
-layers_base       Layer, and the walk over its parts
-layers_linear     Linear, Conv2d, Deconv2d, EmbedID
-layers_norm       BatchNorm
-layers_recurrent  RNN, LSTM: a step a call
+layers_base       Layer, LayerList, and the walk over their parts
+layers_linear     Linear, Conv1d, Conv2d, Deconv2d, EmbedID
+layers_norm       BatchNorm, LayerNorm, GroupNorm, InstanceNorm, Dropout
+layers_recurrent  RNN, LSTM, GRU: a step a call
+layers_sequence   SequenceRNN, SequenceLSTM, SequenceGRU: a sequence a call
+layers_attention  MultiHeadAttention
 """
 
 from __future__ import annotations

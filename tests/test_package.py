@@ -43,7 +43,8 @@ ORDER = words("""
     functions_recurrent functions_sequence functions_attention functions_conv functions_resize functions_loss functions
     derivatives anomaly precision capture serializers download layout drawing
     testing transforms_base transforms_random transforms datasets_base datasets_parts datasets_drawn datasets_files
-    datasets_images datasets_text datasets workers dataloaders optimizers schedules
+    datasets_images datasets_text datasets workers dataloaders
+    optimizers_base optimizers_rules optimizers_hooks optimizers schedules
     summary initializers layers_base layers_linear layers_norm layers_recurrent layers_sequence
     layers_attention layers models_base models_vision models utils gpu_report
 """)
