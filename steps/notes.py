@@ -14,10 +14,10 @@ Look at: In [9], which is im2col, In [4] to In [7], which are convolution as one
 backward finds what the note works out by hand.
 """
 
+import road  # noqa: F401  (makes `import dezero` work)
 import sys
 
 import numpy as np
-import road  # noqa: F401  (makes `import dezero` work)
 
 import dezero.functions as F
 import dezero.layers as L

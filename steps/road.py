@@ -14,6 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# Read when NumPy loads, so steps import this file first. Products of this size gain nothing from a second thread, and
+# lose much, waiting for each other, when another program wants the cores. Whoever set the variable has the last word.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))

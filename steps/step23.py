@@ -17,11 +17,11 @@ Look at: the same formula and the same numbers as in step 22, with no core in si
 """
 
 import re
+import road
 import sys
 from pathlib import Path
 
 import numpy as np
-import road
 
 import dezero
 from dezero import core_simple

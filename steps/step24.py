@@ -16,8 +16,9 @@ New: Sphere, Matyas and Goldstein-Price
 Look at: the gradients at (1, 1), each beside its estimate, and the arrows in the picture, which point downhill.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 from dezero.core_simple import Variable
 

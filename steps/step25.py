@@ -22,9 +22,9 @@ Look at: the text, an arrow for every line with `->`, and the same graph as a pi
 
 import shutil
 import subprocess
+from road import read_options, show
 
 import numpy as np
-from road import read_options, show
 
 import dezero
 from dezero.core_simple import Variable

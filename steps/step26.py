@@ -17,9 +17,9 @@ Look at: the number of lines in which the text of this file differs from the pac
 """
 
 import shutil
+from road import read_options, show
 
 import numpy as np
-from road import read_options, show
 
 import dezero
 from dezero.core_simple import Variable

@@ -16,8 +16,9 @@ Look at: how value and derivative approach sin and cos as the threshold falls, a
     carries the curve further along the sine.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 from dezero.core_simple import Function, Variable

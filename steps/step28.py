@@ -20,8 +20,9 @@ New: gradient descent, learning rate
 Look at: how quickly the floor of the gorge is reached, and how slowly the place (1, 1).
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 from dezero.core_simple import Variable
 

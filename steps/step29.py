@@ -21,8 +21,9 @@ New: Newton's method, second derivative
 Look at: the iterations that each method needs until x is 2.25 to nine digits.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 from dezero.core_simple import Variable
 

@@ -20,8 +20,9 @@ New: dezero.Variable, create_graph
 Look at: what kind of thing the gradient is in either core, and whether it has a creator.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 from dezero import core, core_simple

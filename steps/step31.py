@@ -21,8 +21,9 @@ New: Sin and Cos, each with the other as its derivative
 Look at: the second and third derivative of sine, and the picture, in which y and gx grow from the same x.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 from dezero.core_simple import Function, Variable

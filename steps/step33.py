@@ -14,8 +14,9 @@ New: dezero.Variable, backward(create_graph=True)
 Look at: the iterations of step 29, number by number, with nothing found on paper.
 """
 
-import numpy as np
 import road  # noqa: F401  (makes `import dezero` work)
+
+import numpy as np
 
 from dezero import Variable
 

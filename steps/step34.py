@@ -15,8 +15,9 @@ New: dezero.functions as F, F.sin
 Look at: the largest difference to the formula for every order, and four curves, one behind the other.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Variable

@@ -15,8 +15,9 @@ New: F.tanh
 Look at: the number of Functions for every order, and how the picture for the third order compares with the first.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

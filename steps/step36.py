@@ -23,8 +23,9 @@ New: double backpropagation, loss
 Look at: dz/dx beside the number found on paper, how the loss falls, and the height of the curve at 1.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 from dezero import Variable
 

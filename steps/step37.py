@@ -22,8 +22,9 @@ New: Jacobian matrix
 Look at: the table of estimates, 0 off the diagonal, and its rows added up, beside x.grad.
 """
 
-import numpy as np
 import road  # noqa: F401  (makes `import dezero` work)
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Variable

@@ -18,8 +18,9 @@ New: Reshape, reshape, Transpose, transpose
 Look at: the numbers 0 to 5 on the way back. Each arrives where its own number of x stands.
 """
 
-import numpy as np
 import road  # noqa: F401  (makes `import dezero` work)
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Function, Variable

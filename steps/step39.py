@@ -15,8 +15,9 @@ New: Sum, sum, kept_shape, axis, keepdims
 Look at: the gradient of a weighted sum along each axis: every number of a column, or of a row, gets the same.
 """
 
-import numpy as np
 import road  # noqa: F401  (makes `import dezero` work)
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Function, Variable

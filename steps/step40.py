@@ -21,8 +21,9 @@ New: BroadcastTo, broadcast_to, SumTo, sum_to, sum_array_to
 Look at: the gradient of the row: 2 for each number, as it was used in two rows.
 """
 
-import numpy as np
 import road  # noqa: F401  (makes `import dezero` work)
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Function, Variable

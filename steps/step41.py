@@ -21,8 +21,9 @@ New: MatMul, matmul, dezero.testing.numerical_grad
 Look at: the shapes of the gradients, and the largest difference of each from its estimate (numerical_grad, step 4).
 """
 
-import numpy as np
 import road  # noqa: F401  (makes `import dezero` work)
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Function, Variable

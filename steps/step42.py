@@ -22,8 +22,9 @@ New: MeanSquaredError, mean_squared_error, parameter
 Look at: W and b on their way to the best line there is, which for a straight line a formula can find.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Function, Variable

@@ -22,8 +22,9 @@ New: Linear, linear, Sigmoid, sigmoid, hidden unit
 Look at: the loss of the best straight line, 0.49, beside that of the network, below 0.02.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Function, Variable

@@ -19,8 +19,9 @@ New: Parameter, Layer, Layer.params, Layer.cleargrads, Linear
 Look at: the parameters of a layer before its first call and after, and how little is left of the loop of step 43.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero.functions as F
 import dezero.layers as L

@@ -18,8 +18,9 @@ Changed: Layer.params
 Look at: the names of the parameters, and a picture of the graph behind a model's answer.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

@@ -29,8 +29,9 @@ New: Optimizer, SGD, MomentumSGD, Adam, WeightDecay, hook
 Look at: where three rules get in a long valley, and the losses of the network of step 45 under each of them.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Model, Parameter, Variable, models, optimizers

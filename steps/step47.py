@@ -24,8 +24,9 @@ New: GetItem, GetItemGrad, get_item, softmax, SoftmaxCrossEntropy, softmax_cross
 Look at: two rows of probabilities, the loss of each, and scores of 1000.
 """
 
-import numpy as np
 import road  # noqa: F401  (makes `import dezero` work)
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Function, Variable, models

@@ -21,8 +21,9 @@ Look at: the accuracy, the part of the samples that are classified rightly, and 
 0.993, two points short of all, and cannot do better: the arms begin in one place, with a point each.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

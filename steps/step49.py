@@ -19,8 +19,9 @@ New: Dataset, transform, training data and test data, dezero.transforms
 Look at: the accuracy on the test data without a transform, about 0.7, and with one, 0.99. Nothing else differs.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

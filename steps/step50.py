@@ -19,9 +19,9 @@ on the training data; and the accuracy on both, 0.99 in the end.
 """
 
 import math
+from road import read_options, show
 
 import numpy as np
-from road import read_options, show
 
 import dezero
 import dezero.functions as F

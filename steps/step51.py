@@ -22,8 +22,9 @@ Look at: the accuracy on the test data, 0.94 after 12 epochs; which loss goes on
 mistakes. Some of them a person would make.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

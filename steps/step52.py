@@ -25,9 +25,9 @@ a batch takes on the CPU, on the GPU, and on the GPU with a captured function.
 """
 
 import time
+from road import read_options
 
 import numpy as np
-from road import read_options
 
 import dezero.functions as F
 from dezero import DataLoader, Function, Variable, cuda, datasets, models, optimizers

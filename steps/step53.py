@@ -23,9 +23,9 @@ ends with the same numbers, to the last bit, as one that was not.
 
 import tempfile
 from pathlib import Path
+from road import read_options
 
 import numpy as np
-from road import read_options
 
 import dezero
 import dezero.functions as F

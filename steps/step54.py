@@ -23,8 +23,9 @@ Look at: two networks that begin alike and see the same 500 digits. Both learn t
 seen, the loss of the one without dropout rises from the tenth epoch on.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

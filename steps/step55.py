@@ -23,8 +23,9 @@ New: kernel, window, im2col, F.im2col, F.col2im, F.stack
 Look at: each window beside its row of the matrix, and the last table: in how many windows each pixel lies.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Variable, datasets

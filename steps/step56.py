@@ -26,8 +26,9 @@ New: pad, stride, channel, outsize, F.pad, dezero.utils.get_conv_outsize
 Look at: how often formula and count disagree, and the shapes on the way through a network.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero.functions as F
 from dezero import Variable, utils

@@ -24,8 +24,9 @@ Look at: the shapes, the gradients, and the test accuracy beside that of step 51
 parameters. In the pictures: what the filters learned, and what each block makes of a digit.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

@@ -23,9 +23,9 @@ Look at: where most parameters are, and where most multiply-adds. A multiply-add
 """
 
 from pathlib import Path
+from road import read_options, show
 
 import numpy as np
-from road import read_options, show
 
 import dezero
 import dezero.functions as F

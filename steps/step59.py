@@ -23,8 +23,9 @@ Look at: the error beside two others: that of saying the last value again, and t
 the fifth epoch on the noise is learned, too (overfitting, step 50): the loss falls, the error on the test data rises.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

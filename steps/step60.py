@@ -26,8 +26,9 @@ Look at: the errors of both layers beside that of step 59. And what happens when
 its own answer as the next input.
 """
 
-import numpy as np
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

@@ -602,7 +602,7 @@ def test_the_environment_of_the_steps_has_no_network(tmp_path):
 @pytest.fixture(scope="session")
 def runs(request, tmp_path_factory):
     """The runs of all steps that tests were asked for, two at once; each with the folder of its pictures."""
-    items = [item for item in request.session.items if "runs" in item.fixturenames]
+    items = [item for item in request.session.items if item.path == Path(__file__) and "runs" in item.fixturenames]
     wanted = {number for item in items if (number := item.callspec.params["number"]) in FILES}
     folder = tmp_path_factory.mktemp("steps")
     with ThreadPoolExecutor(2) as pool:

@@ -33,10 +33,10 @@ Source: Simonyan et al., arXiv:1312.6034; Selvaraju et al., arXiv:1610.02391; Dr
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where road.py is
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

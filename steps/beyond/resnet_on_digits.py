@@ -28,10 +28,10 @@ Source: Ioffe and Szegedy, arXiv:1502.03167; He et al., arXiv:1512.03385.
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where road.py is
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

@@ -29,10 +29,10 @@ Source: Vaswani et al., arXiv:1706.03762.
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where road.py is
 from road import read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F

@@ -28,10 +28,10 @@ import inspect
 import sys
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # where road.py is
 from road import ROOT, read_options, show
+
+import numpy as np
 
 import dezero
 import dezero.functions as F
