@@ -34,7 +34,7 @@ ORDER = words("""
     kernels.gpu.conv kernels.gpu.pool kernels.gpu.norm kernels.gpu.softmax kernels.gpu.rows kernels.gpu.update
     kernels.gpu.dropout kernels.gpu
     kernels.blocked.layout kernels.blocked.activation kernels.blocked.winograd kernels.blocked.conv kernels.blocked.norm
-    kernels.blocked.pool kernels.blocked.rows kernels.blocked.update kernels.blocked
+    kernels.blocked.pool kernels.blocked.recurrent kernels.blocked.rows kernels.blocked.update kernels.blocked
     kernels.compiled.compile kernels.compiled.simd kernels.compiled.layout kernels.compiled.product
     kernels.compiled.winograd kernels.compiled.elementwise kernels.compiled.activation kernels.compiled.conv
     kernels.compiled.norm kernels.compiled.recurrent kernels.compiled.pool kernels.compiled.rows kernels.compiled

@@ -36,6 +36,7 @@ from dezero.kernels.blocked.pool import (
     max_pool_gather,
     max_pool_scatter,
 )
+from dezero.kernels.blocked.recurrent import lstm_cell, lstm_cell_grad
 from dezero.kernels.blocked.rows import (
     add_rows,
     gates_grad_w,
