@@ -80,21 +80,14 @@ class DataLoader:
         collate: Callable[[list[Any]], Any] | None = None,
     ) -> None:
         name = type(self).__name__
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            kind = type(dataset).__name__
-            raise TypeError(
-                f"{name}: expected a Dataset or a sequence of pairs (x, t), got {kind}; list(...) makes one"
-            )
+        _check_dataset(name, dataset)
         _check_count(name, "batch_size", batch_size, least=1)
         _check_count(name, "num_workers", num_workers, least=0)
         _check_count(name, "prefetch", prefetch, least=1)
         random_items.check_seed(name, seed)
         if worker_type not in KINDS:
             raise ValueError(f"{name}: worker_type must be one of {', '.join(KINDS)}, got {worker_type!r}")
-        if sampler is not None and not isinstance(sampler, Iterable) and not callable(sampler):
-            raise TypeError(f"{name}: sampler must be an iterable, or a function that returns one, got {sampler!r:.60}")
-        if isinstance(sampler, Iterator):
-            raise TypeError(f"{name}: the sampler is used up after an epoch; give a list, or a function that makes one")
+        _check_sampler(name, sampler)
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -268,6 +261,19 @@ class DataLoader:
         # A copy sends its batches itself, and has workers of its own.
         kept = {name: value for name, value in vars(self).items() if name != "_end"}
         return {**kept, "_upload": None, "_next": None, "_crew": None, "_tickets": deque()}
+
+
+def _check_dataset(name: str, dataset: Any) -> None:
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        kind = type(dataset).__name__
+        raise TypeError(f"{name}: expected a Dataset or a sequence of pairs (x, t), got {kind}; list(...) makes one")
+
+
+def _check_sampler(name: str, sampler: Any) -> None:
+    if sampler is not None and not isinstance(sampler, Iterable) and not callable(sampler):
+        raise TypeError(f"{name}: sampler must be an iterable, or a function that returns one, got {sampler!r:.60}")
+    if isinstance(sampler, Iterator):
+        raise TypeError(f"{name}: the sampler is used up after an epoch; give a list, or a function that makes one")
 
 
 def _check_count(name: str, argument: str, count: Any, least: int) -> None:

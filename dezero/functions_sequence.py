@@ -1,4 +1,4 @@
-"""Whole sequences through a recurrent network, as one node each: for layers.py.
+"""Whole sequences through a recurrent network, as one node each: for layers_sequence.py.
 
 What x adds to the gates of all steps is one large product, made before: `sums` (T, N, gates * H), bias included. Here
 remain the steps, each of which needs the h before it. A class writes them twice, forward and backward, in terms of
